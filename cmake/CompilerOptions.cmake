@@ -1,0 +1,20 @@
+# Flags that every target shares. Sanitizers and optimisation come from the presets.
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE}")
+endif()
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+if(SERVAL_WERROR)
+  add_compile_options(-Werror)
+endif()
+# A frozen product is one expression everywhere: never let the compiler fuse or reorder it by itself.
+add_compile_options(-ffp-contract=off -fno-math-errno)
+add_compile_options(-fstack-protector-strong)
+add_compile_definitions($<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports false positives from inlined std::string and std::vector code.
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds
+                      -Wno-dangling-pointer -Wno-stringop-overread)
+endif()
+add_link_options(-Wl,-z,relro,-z,now)

@@ -1,0 +1,42 @@
+# serval_library(NAME folder-sources... LINK libs...): one static library per folder of src/.
+function(serval_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_include_directories(${name} PUBLIC "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(${name} PUBLIC ${arg_LINK})
+endfunction()
+
+# serval_isa_sources(TARGET files...): compiles each file once per instruction set, inside the namespace
+# SERVAL_ISA (avx2, avx512, avx512_bf16). Such a file includes no header with inline functions that other
+# files share, else the linker could pick the copy that an older processor cannot run.
+function(serval_isa_sources target)
+  set(avx2_flags -mavx2 -mfma -mf16c)
+  set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  set(avx512_bf16_flags ${avx512_flags} -mavx512bf16)
+  foreach(isa avx2 avx512 avx512_bf16)
+    set(library ${target}_${isa})
+    add_library(${library} OBJECT ${ARGN})
+    target_include_directories(${library} PRIVATE "${PROJECT_SOURCE_DIR}/src")
+    target_compile_definitions(${library} PRIVATE SERVAL_ISA=${isa} SERVAL_ISA_${isa}=1)
+    target_compile_options(${library} PRIVATE ${${isa}_flags} -ffp-contract=fast -fopenmp -fno-trapping-math)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+  endforeach()
+endfunction()
+
+# serval_test(NAME SOURCES ... LINK ... LABELS fast|slow): one gtest executable, one CTest entry.
+function(serval_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  if(NOT arg_LABELS)
+    set(arg_LABELS fast)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE SERVAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
+    ENVIRONMENT "SERVAL_BINARY=$<$<TARGET_EXISTS:serval>:$<TARGET_FILE:serval>>")
+endfunction()

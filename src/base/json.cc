@@ -1,0 +1,241 @@
+#include "base/json.h"
+
+#include <simdjson.h>
+
+#include <charconv>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/error.h"
+
+namespace serval {
+namespace {
+
+constexpr size_t kMaxDepth = 128;
+
+Json convert(const simdjson::dom::element& element, const std::string& where) {
+  using simdjson::dom::element_type;
+  switch (element.type()) {
+    case element_type::ARRAY: {
+      Json::Array result;
+      const simdjson::dom::array items = element;
+      for (const auto item : items) result.push_back(convert(item, where));
+      return Json(std::move(result));
+    }
+    case element_type::OBJECT: {
+      Json::Object result;
+      std::unordered_set<std::string_view> seen;
+      const simdjson::dom::object members = element;
+      for (const auto field : members) {
+        if (!seen.insert(field.key).second) fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
+        result.emplace_back(std::string(field.key), convert(field.value, where));
+      }
+      return Json(std::move(result));
+    }
+    case element_type::INT64:
+      return Json(int64_t(element));
+    case element_type::UINT64:
+      return Json(static_cast<double>(uint64_t(element)));
+    case element_type::DOUBLE:
+      return Json(double(element));
+    case element_type::STRING:
+      return Json(std::string_view(element));
+    case element_type::BOOL:
+      return Json(bool(element));
+    case element_type::NULL_VALUE:
+      return Json();
+  }
+  return Json();
+}
+
+void write(const Json& value, int indent, int depth, std::string& out) {
+  const auto new_line = [&](int level) {
+    if (indent >= 0) {
+      out += '\n';
+      out.append(static_cast<size_t>(level) * static_cast<size_t>(indent), ' ');
+    }
+  };
+  const char* separator = indent >= 0 ? "," : ", ";
+  if (value.is_null()) {
+    out += "null";
+  } else if (value.is_bool()) {
+    out += value.as_bool() ? "true" : "false";
+  } else if (value.is_int()) {
+    out += std::to_string(value.as_int());
+  } else if (value.is_double()) {
+    const double number = value.as_double();
+    out += std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity")
+                                                           : python_float_repr(number);
+  } else if (value.is_string()) {
+    out += json_quote(value.as_string());
+  } else if (value.is_array()) {
+    const auto& items = value.as_array();
+    out += '[';
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) out += separator;
+      new_line(depth + 1);
+      write(items[i], indent, depth + 1, out);
+    }
+    if (!items.empty()) new_line(depth);
+    out += ']';
+  } else {
+    const auto& members = value.as_object();
+    out += '{';
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (i > 0) out += separator;
+      new_line(depth + 1);
+      out += json_quote(members[i].first);
+      out += ": ";
+      write(members[i].second, indent, depth + 1, out);
+    }
+    if (!members.empty()) new_line(depth);
+    out += '}';
+  }
+}
+
+[[noreturn]] void wrong_type(const Json& value, const char* expected) {
+  std::string text = value.dump();
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  fail("expected {} but found {} ({})", expected, text, value.type_name());
+}
+
+}  // namespace
+
+Json Json::parse(std::string_view text, const std::string& where) {
+  simdjson::dom::parser parser;
+  if (parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth) != simdjson::SUCCESS)
+    fail("{}: {} bytes of JSON are too many", where, text.size());
+  const simdjson::padded_string padded(text);
+  simdjson::dom::element root;
+  if (const auto error = parser.parse(padded).get(root); error != simdjson::SUCCESS)
+    fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
+  return convert(root, where);
+}
+
+const char* Json::type_name() const {
+  static constexpr const char* names[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
+  return names[value_.index()];
+}
+
+bool Json::as_bool() const {
+  if (const auto* v = std::get_if<bool>(&value_)) return *v;
+  wrong_type(*this, "true or false");
+}
+int64_t Json::as_int() const {
+  if (const auto* v = std::get_if<int64_t>(&value_)) return *v;
+  wrong_type(*this, "an integer");
+}
+double Json::as_double() const {
+  if (const auto* v = std::get_if<double>(&value_)) return *v;
+  if (const auto* v = std::get_if<int64_t>(&value_)) return static_cast<double>(*v);
+  wrong_type(*this, "a number");
+}
+const std::string& Json::as_string() const {
+  if (const auto* v = std::get_if<std::string>(&value_)) return *v;
+  wrong_type(*this, "a string");
+}
+const Json::Array& Json::as_array() const {
+  if (const auto* v = std::get_if<Array>(&value_)) return *v;
+  wrong_type(*this, "a list");
+}
+const Json::Object& Json::as_object() const {
+  if (const auto* v = std::get_if<Object>(&value_)) return *v;
+  wrong_type(*this, "an object");
+}
+Json::Array& Json::as_array() { return const_cast<Array&>(std::as_const(*this).as_array()); }
+Json::Object& Json::as_object() { return const_cast<Object&>(std::as_const(*this).as_object()); }
+
+const Json* Json::find(std::string_view key) const {
+  const auto* members = std::get_if<Object>(&value_);
+  if (members == nullptr) return nullptr;
+  for (const auto& [name, value] : *members)
+    if (name == key) return &value;
+  return nullptr;
+}
+Json* Json::find(std::string_view key) { return const_cast<Json*>(std::as_const(*this).find(key)); }
+
+const Json& Json::at(std::string_view key) const {
+  if (const Json* value = find(key)) return *value;
+  fail("the key '{}' is missing", key);
+}
+
+Json& Json::set(std::string_view key, Json value) {
+  if (is_null()) value_ = Object{};
+  if (Json* old = find(key)) {
+    *old = std::move(value);
+    return *old;
+  }
+  return as_object().emplace_back(std::string(key), std::move(value)).second;
+}
+
+bool Json::erase(std::string_view key) {
+  auto& members = as_object();
+  for (auto it = members.begin(); it != members.end(); ++it) {
+    if (it->first == key) {
+      members.erase(it);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Json::push_back(Json value) {
+  if (is_null()) value_ = Array{};
+  as_array().push_back(std::move(value));
+}
+
+size_t Json::size() const {
+  if (is_array()) return as_array().size();
+  if (is_object()) return as_object().size();
+  return 0;
+}
+
+std::string Json::dump(int indent) const {
+  std::string out;
+  write(*this, indent, 0, out);
+  return out;
+}
+
+std::string python_float_repr(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  char digits[32];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value, std::chars_format::scientific);
+  const std::string text(digits, end.ptr);
+  const size_t e = text.find('e');
+  const int exponent = std::stoi(text.substr(e + 1));
+  // Python switches to the scientific form outside 1e-4 <= |x| < 1e16.
+  if (value != 0 && (exponent < -4 || exponent >= 16)) {
+    std::string exponent_text = std::to_string(std::abs(exponent));
+    if (exponent_text.size() < 2) exponent_text.insert(0, 1, '0');
+    return text.substr(0, e) + (exponent < 0 ? "e-" : "e+") + exponent_text;
+  }
+  char fixed[64];
+  const auto fixed_end = std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
+  std::string result(fixed, fixed_end.ptr);
+  if (result.find('.') == std::string::npos) result += ".0";
+  return result;
+}
+
+std::string json_quote(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20)
+          out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+        else
+          out += c;
+    }
+  }
+  return out + '"';
+}
+
+}  // namespace serval

@@ -1,0 +1,43 @@
+#include "base/json.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace serval {
+namespace {
+
+TEST(Json, KeepsOrderAndTypes) {
+  const Json value = Json::parse(R"({"b": 1, "a": [1.5, true, null, "é\n"], "c": {}})", "here");
+  EXPECT_EQ(value.dump(), "{\"b\": 1, \"a\": [1.5, true, null, \"é\\n\"], \"c\": {}}");
+  EXPECT_EQ(value.at("b").as_int(), 1);
+  EXPECT_EQ(value.find("missing"), nullptr);
+}
+
+TEST(Json, IndentsAsPython) {
+  EXPECT_EQ(Json::parse(R"({"a":[1,2],"b":{}})", "x").dump(2), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}");
+}
+
+TEST(Json, RefusesWhatIsNotJson) {
+  for (const char* text : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "nul", "\"\xff\"", "[1] x", "01"})
+    EXPECT_THROW(Json::parse(text, "here"), UserError) << text;
+  EXPECT_THROW(Json::parse(std::string(200, '[') + std::string(200, ']'), "deep"), UserError);
+}
+
+TEST(Json, WrongTypeIsAUserError) {
+  const Json value = Json::parse(R"({"a": "x"})", "here");
+  EXPECT_THROW(value.at("a").as_int(), UserError);
+  EXPECT_THROW(value.at("b"), UserError);
+}
+
+TEST(Json, FloatsAsPythonPrintsThem) {
+  EXPECT_EQ(python_float_repr(1e-5), "1e-05");
+  EXPECT_EQ(python_float_repr(0.0001), "0.0001");
+  EXPECT_EQ(python_float_repr(2), "2.0");
+  EXPECT_EQ(python_float_repr(1e16), "1e+16");
+  EXPECT_EQ(python_float_repr(123456789012345680.0), "1.2345678901234568e+17");
+  EXPECT_EQ(python_float_repr(-0.0), "-0.0");
+}
+
+}  // namespace
+}  // namespace serval
