@@ -1,0 +1,79 @@
+// Text to token ids and back, as the Hugging Face `tokenizers` library does it for a tokenizer.json.
+//
+//   Tokenizer tokenizer = Tokenizer::from_directory("model");   // tokenizer.json, tokenizer_config.json
+//   Encoding e = tokenizer.encode("Hello", {.add_special_tokens = true});
+//   std::string text = tokenizer.decode(e.ids, /*skip_special_tokens=*/true);
+//
+// A Tokenizer is immutable; encode and decode may be called from several threads at once.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+
+namespace serval {
+
+struct EncodeOptions {
+  bool add_special_tokens = true;     // what the post-processor adds (BOS, EOS)
+  bool parse_special_tokens = true;   // special tokens written in the text become their ids
+};
+
+struct Encoding {
+  struct Span {
+    int64_t begin = 0, end = 0;  // bytes of the input text; an added special token has an empty span
+    friend bool operator==(const Span&, const Span&) = default;
+  };
+  std::vector<int32_t> ids;
+  std::vector<Span> spans;  // one for each id
+};
+
+class Tokenizer {
+ public:
+  // Errors name the file and the part of it that is wrong or not supported.
+  static Tokenizer from_directory(const std::string& directory);
+  static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config, const std::string& where);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
+  std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
+
+  int64_t vocab_size() const;  // largest id + 1, added tokens included
+  std::optional<int32_t> token_to_id(std::string_view token) const;
+  std::string id_to_token(int32_t id) const;  // "" where there is none
+  bool is_special(int32_t id) const;
+  // From tokenizer_config.json; absent where it names none.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  std::optional<int32_t> pad_id() const;
+  // The raw tokenizer_config.json (an empty object where there is none).
+  const Json& config() const;
+
+ private:
+  friend class DecodeStream;
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+// Decodes one id at a time and never emits half a UTF-8 character: text that may still change is held back.
+class DecodeStream {
+ public:
+  explicit DecodeStream(const Tokenizer& tokenizer, bool skip_special_tokens = true);
+  std::string push(int32_t id);  // the text that became certain
+  std::string finish();          // what was held back; incomplete characters as U+FFFD
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_tokens_;
+  std::vector<int32_t> pending_;
+  size_t prefix_ = 0;     // ids of pending_ whose text was emitted already, kept as context
+};
+
+}  // namespace serval
