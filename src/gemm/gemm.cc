@@ -1,0 +1,72 @@
+#include "gemm/gemm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "gemm/gemm_reference.h"
+#include "gemm/onednn.h"
+
+namespace serval {
+namespace {
+
+bool types_supported(const GemmArgs& args) {
+  if (args.a_dtype != args.b_dtype) return false;
+  if (args.a_dtype == DType::f64 || args.a_dtype == DType::f32) return args.c_dtype == args.a_dtype;
+  return args.a_dtype == DType::bf16 && (args.c_dtype == DType::bf16 || args.c_dtype == DType::f32);
+}
+
+void check(const GemmArgs& args) {
+  SERVAL_CHECK(types_supported(args), "product of {} and {} into {}", name_of(args.a_dtype),
+               name_of(args.b_dtype), name_of(args.c_dtype));
+  SERVAL_CHECK(args.m >= 0 && args.n >= 0 && args.k >= 0);
+  SERVAL_CHECK(args.a_stride >= (args.a_transposed ? args.m : args.k), "rows of A overlap");
+  SERVAL_CHECK(args.b_stride >= (args.b_transposed ? args.k : args.n), "rows of B overlap");
+  SERVAL_CHECK(args.c_stride >= args.n, "rows of C overlap");
+  SERVAL_CHECK(args.bias == nullptr || args.bias_dtype == DType::f32 || args.bias_dtype == args.c_dtype ||
+                   args.bias_dtype == args.a_dtype,
+               "bias of type {}", name_of(args.bias_dtype));
+}
+
+}  // namespace
+
+void gemm(const GemmArgs& args) {
+  check(args);
+  if (args.m == 0 || args.n == 0) return;
+  if (args.k == 0 || args.a_dtype == DType::f64 || cpu_isa() == CpuIsa::generic) return gemm_reference(args);
+  if (!gemm_onednn(args)) gemm_reference(args);
+}
+
+int64_t gemm_scratch_bytes() {
+  return onednn_scratch_bytes();
+}
+
+std::string gemm_info() {
+  return onednn_version();
+}
+
+double measured_product_rate(DType dtype) {
+  const int64_t size = cpu_isa() == CpuIsa::generic ? 128 : 1024;
+  const int64_t bytes = size * size * size_of(dtype);
+  std::vector<char> a(static_cast<size_t>(bytes)), b(a), c(a);  // zeros: the rate does not depend on values
+  GemmArgs args{.m = size, .n = size, .k = size};
+  args.a = a.data(), args.a_dtype = dtype, args.a_stride = size;
+  args.b = b.data(), args.b_dtype = dtype, args.b_stride = size, args.b_transposed = true;
+  args.c = c.data(), args.c_dtype = dtype, args.c_stride = size;
+  gemm(args);  // warms up threads and primitives
+  double best = 0;
+  const auto start = std::chrono::steady_clock::now();
+  auto now = start;
+  while (now - start < std::chrono::milliseconds(150)) {
+    const auto before = std::chrono::steady_clock::now();
+    gemm(args);
+    now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - before).count();
+    best = std::max(best, 2.0 * static_cast<double>(size * size * size) / seconds);
+  }
+  return best;
+}
+
+}  // namespace serval

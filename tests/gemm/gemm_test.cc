@@ -1,0 +1,248 @@
+#include "gemm/gemm.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/parallel.h"
+
+namespace serval {
+namespace {
+
+// A stored matrix with unused elements at the end of each row, which hold NaN (inputs) or must stay
+// (outputs).
+struct Matrix {
+  int64_t rows = 0, columns = 0, stride = 0;
+  DType dtype = DType::f32;
+  std::vector<uint8_t> bytes;
+
+  double at(int64_t row, int64_t column) const {
+    double value = 0;
+    convert_elements(bytes.data() + (row * stride + column) * size_of(dtype), dtype, &value, DType::f64, 1);
+    return value;
+  }
+};
+
+Matrix random_matrix(int64_t rows, int64_t columns, int64_t padding, DType dtype, uint32_t seed,
+                     double fill) {
+  Matrix matrix{rows, columns, columns + padding, dtype, {}};
+  std::vector<double> values(static_cast<size_t>(rows * matrix.stride), fill);
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t column = 0; column < columns; ++column)
+      values[static_cast<size_t>(row * matrix.stride + column)] = normal(random);
+  matrix.bytes.resize(values.size() * static_cast<size_t>(size_of(dtype)));
+  convert_elements(values.data(), DType::f64, matrix.bytes.data(), dtype,
+                   static_cast<int64_t>(values.size()));
+  return matrix;
+}
+
+struct Case {
+  int64_t m, n, k;
+  DType in = DType::f32, out = DType::f32;
+  bool a_transposed = false, b_transposed = false, accumulate = false;
+  float alpha = 1;
+  bool bias = false;
+  DType bias_dtype = DType::f32;
+  int64_t padding = 0;
+};
+
+std::string text_of(const Case& c) {
+  return fmt::format("{}x{}x{} {}->{} ta={} tb={} acc={} alpha={} bias={}:{} padding={} isa={} threads={}",
+                     c.m, c.n, c.k, name_of(c.in), name_of(c.out), c.a_transposed, c.b_transposed,
+                     c.accumulate, c.alpha, c.bias, name_of(c.bias_dtype), c.padding, name_of(cpu_isa()),
+                     num_threads());
+}
+
+struct Problem {
+  explicit Problem(const Case& c) : what(c) {
+    const double nan = std::nan("");
+    a = c.a_transposed ? random_matrix(c.k, c.m, c.padding, c.in, 1, nan)
+                       : random_matrix(c.m, c.k, c.padding, c.in, 1, nan);
+    b = c.b_transposed ? random_matrix(c.n, c.k, c.padding, c.in, 2, nan)
+                       : random_matrix(c.k, c.n, c.padding, c.in, 2, nan);
+    bias = random_matrix(1, c.n, 0, c.bias_dtype, 3, nan);
+    before = random_matrix(c.m, c.n, c.padding, c.out, 4, 77);
+    if (!c.accumulate)  // what C held must not matter
+      for (int64_t row = 0; row < c.m; ++row)
+        std::memset(before.bytes.data() + row * before.stride * size_of(c.out), 0xff,
+                    static_cast<size_t>(c.n * size_of(c.out)));
+  }
+
+  Matrix run() const {
+    Matrix c = before;
+    GemmArgs args{.m = what.m, .n = what.n, .k = what.k};
+    args.a = a.bytes.data(), args.a_dtype = what.in, args.a_stride = a.stride;
+    args.a_transposed = what.a_transposed;
+    args.b = b.bytes.data(), args.b_dtype = what.in, args.b_stride = b.stride;
+    args.b_transposed = what.b_transposed;
+    args.c = c.bytes.data(), args.c_dtype = what.out, args.c_stride = c.stride;
+    args.alpha = what.alpha, args.accumulate = what.accumulate;
+    if (what.bias) args.bias = bias.bytes.data(), args.bias_dtype = what.bias_dtype;
+    gemm(args);
+    return c;
+  }
+
+  void check(const Matrix& result) const {
+    double error = 0, scale = 0;
+    for (int64_t m = 0; m < what.m; ++m) {
+      for (int64_t n = 0; n < what.n; ++n) {
+        double sum = 0, size = 0;
+        for (int64_t k = 0; k < what.k; ++k) {
+          const double product =
+              (what.a_transposed ? a.at(k, m) : a.at(m, k)) * (what.b_transposed ? b.at(n, k) : b.at(k, n));
+          sum += product;
+          size += product * product;
+        }
+        double expected = static_cast<double>(what.alpha) * sum;
+        double terms = static_cast<double>(what.alpha) * static_cast<double>(what.alpha) * size;
+        if (what.bias) expected += bias.at(0, n), terms += bias.at(0, n) * bias.at(0, n);
+        if (what.accumulate) expected += before.at(m, n), terms += before.at(m, n) * before.at(m, n);
+        error += std::pow(result.at(m, n) - expected, 2);
+        scale += terms;
+      }
+      for (int64_t n = what.n; n < result.stride; ++n) ASSERT_EQ(result.at(m, n), 77) << text_of(what);
+    }
+    // Norm-wise against the terms of each sum. f32 sums of up to some hundred terms: 1e-6 is about 10
+    // roundings. A bf16 result is rounded once or (product, then sum with C or bias) three times, each 2^-9
+    // at most.
+    double tolerance = 1e-6;
+    if (what.in == DType::f64) tolerance = 1e-14;
+    if (what.out == DType::bf16) tolerance = 4e-3;
+    EXPECT_LE(std::sqrt(error), tolerance * std::sqrt(scale)) << text_of(what);
+    EXPECT_FALSE(std::isnan(error)) << text_of(what);
+  }
+
+  Case what;
+  Matrix a, b, bias, before;
+};
+
+class GemmTest : public ::testing::TestWithParam<std::tuple<CpuIsa, int>> {
+ protected:
+  void SetUp() override {
+    set_cpu_isa(std::get<0>(GetParam()));
+    set_num_threads(std::get<1>(GetParam()));
+  }
+  void TearDown() override {
+    set_cpu_isa(best_cpu_isa());
+    set_num_threads(0);
+  }
+  static void run(const Case& c) {
+    const Problem problem(c);
+    problem.check(problem.run());
+  }
+};
+
+const std::vector<std::pair<DType, DType>> kTypes = {{DType::f64, DType::f64},
+                                                     {DType::f32, DType::f32},
+                                                     {DType::bf16, DType::bf16},
+                                                     {DType::bf16, DType::f32}};
+
+TEST_P(GemmTest, SizesAndTransposes) {
+  const int64_t shapes[][3] = {{1, 1, 1},      {3, 7, 17},   {17, 3, 7},   {7, 17, 3},   {33, 65, 129},
+                               {65, 33, 64},   {129, 33, 7}, {1, 129, 65}, {2, 64, 128}, {8, 33, 257},
+                               {9, 16, 300},   {64, 64, 64}, {16, 130, 1}, {5, 48, 96},  {130, 16, 33},
+                               {16, 200, 130}, {70, 1, 40},  {257, 96, 16}};
+  for (const auto& [in, out] : kTypes)
+    for (const auto& s : shapes)
+      for (int flags = 0; flags < 8; ++flags)
+        run({.m = s[0],
+             .n = s[1],
+             .k = s[2],
+             .in = in,
+             .out = out,
+             .a_transposed = (flags & 1) != 0,
+             .b_transposed = (flags & 2) != 0,
+             .accumulate = (flags & 4) != 0,
+             .padding = (s[0] + s[1]) % 4});
+}
+
+TEST_P(GemmTest, AlphaBiasAccumulate) {
+  for (const auto& [in, out] : kTypes)
+    for (int64_t m : {4, 40})
+      for (DType bias_dtype : {DType::f32, in})
+        for (int flags = 0; flags < 8; ++flags)
+          run({.m = m,
+               .n = 50,
+               .k = 30,
+               .in = in,
+               .out = out,
+               .b_transposed = true,
+               .accumulate = (flags & 4) != 0,
+               .alpha = (flags & 1) != 0 ? 0.3f : 1.0f,
+               .bias = (flags & 2) != 0,
+               .bias_dtype = bias_dtype,
+               .padding = 5});
+}
+
+TEST_P(GemmTest, LongSums) {
+  // Several blocks along every dimension of a blocked product.
+  for (const auto& [in, out] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f32}})
+    for (int flags = 0; flags < 4; ++flags)
+      run({.m = 67,
+           .n = 83,
+           .k = 1101,
+           .in = in,
+           .out = out,
+           .a_transposed = (flags & 1) != 0,
+           .b_transposed = (flags & 2) != 0,
+           .accumulate = true});
+}
+
+TEST_P(GemmTest, EmptySizes) {
+  for (const auto& [in, out] : kTypes)
+    for (bool accumulate : {false, true})
+      for (bool bias : {false, true}) {
+        run({.m = 0, .n = 5, .k = 3, .in = in, .out = out, .accumulate = accumulate, .bias = bias});
+        run({.m = 5, .n = 0, .k = 3, .in = in, .out = out, .accumulate = accumulate, .bias = bias});
+        run({.m = 5,
+             .n = 4,
+             .k = 0,
+             .in = in,
+             .out = out,
+             .accumulate = accumulate,
+             .bias = bias,
+             .padding = 2});
+      }
+}
+
+TEST_P(GemmTest, SameBitsEveryTime) {
+  for (const auto& [in, out] : kTypes)
+    for (int64_t m : {3, 64}) {
+      const Problem problem({.m = m, .n = 96, .k = 530, .in = in, .out = out, .b_transposed = true});
+      const Matrix first = problem.run();
+      for (int again = 0; again < 5; ++again)
+        EXPECT_EQ(first.bytes, problem.run().bytes) << text_of(problem.what);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GemmTest,
+                         ::testing::Combine(::testing::ValuesIn(usable_cpu_isas()), ::testing::Values(1, 2)),
+                         [](const auto& parameter) {
+                           return fmt::format("{}_{}", name_of(std::get<0>(parameter.param)),
+                                              std::get<1>(parameter.param));
+                         });
+
+TEST(Gemm, RefusesMixedTypes) {
+  GemmArgs args{.m = 1, .n = 1, .k = 1};
+  args.a_dtype = DType::f32, args.b_dtype = DType::bf16;
+  args.a_stride = args.b_stride = args.c_stride = 1;
+  EXPECT_DEATH(gemm(args), "product of f32 and bf16");
+}
+
+TEST(Gemm, InfoAndRate) {
+  EXPECT_NE(gemm_info().find("oneDNN"), std::string::npos);
+  EXPECT_GT(measured_product_rate(DType::f32), 1e8);
+}
+
+}  // namespace
+}  // namespace serval
