@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "gemm/gemm_reference.h"
 #include "gemm/onednn.h"
+#include "gemm/own.h"
+#include "gemm/scratch.h"
 
 namespace serval {
 namespace {
@@ -30,21 +32,42 @@ void check(const GemmArgs& args) {
                "bias of type {}", name_of(args.bias_dtype));
 }
 
+// oneDNN finds the instruction set by itself, so an overridden one means our own kernels.
+bool onednn_allowed() {
+  return cpu_isa() == best_cpu_isa() && cpu_isa() != CpuIsa::generic;
+}
+
 }  // namespace
 
 void gemm(const GemmArgs& args) {
   check(args);
   if (args.m == 0 || args.n == 0) return;
-  if (args.k == 0 || args.a_dtype == DType::f64 || cpu_isa() == CpuIsa::generic) return gemm_reference(args);
-  if (!gemm_onednn(args)) gemm_reference(args);
+  if (args.k == 0 || args.a_dtype == DType::f64) return gemm_reference(args);
+  if (!onednn_allowed() || is_few_rows(args) || !gemm_onednn(args)) gemm_own(args);
 }
 
 int64_t gemm_scratch_bytes() {
-  return onednn_scratch_bytes();
+  return scratch_high_water();
+}
+
+std::string gemm_backend(const GemmArgs& args) {
+  if (args.a_dtype == DType::f64) return "plain loops";
+  const std::string implementation =
+      onednn_allowed() && !is_few_rows(args) ? onednn_implementation(args) : "";
+  if (!implementation.empty()) return "oneDNN " + implementation;
+  return fmt::format("own {} {}", is_few_rows(args) ? "few rows" : "blocks", name_of(cpu_isa()));
 }
 
 std::string gemm_info() {
-  return onednn_version();
+  auto backend = [](DType dtype, int64_t m) {
+    GemmArgs args{.m = m, .n = 256, .k = 256};
+    args.a_dtype = args.b_dtype = args.c_dtype = dtype;
+    args.a_stride = args.b_stride = args.c_stride = 256;
+    args.b_transposed = true;
+    return gemm_backend(args);
+  };
+  return fmt::format("f32: {}; bf16: {}; up to 8 rows: {}; {}", backend(DType::f32, 256),
+                     backend(DType::bf16, 256), backend(DType::bf16, 1), onednn_version());
 }
 
 double measured_product_rate(DType dtype) {

@@ -47,6 +47,9 @@ int64_t gemm_scratch_bytes();
 // Which code computes products of this processor, for `serval info`.
 std::string gemm_info();
 
+// The code that computes this product, for benches: "oneDNN brg:avx512_core_bf16".
+std::string gemm_backend(const GemmArgs& args);
+
 // Floating-point operations a second of a large product, measured now (less than 0.3 s).
 double measured_product_rate(DType dtype);
 

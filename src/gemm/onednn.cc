@@ -3,9 +3,7 @@
 #include <fmt/core.h>
 #include <omp.h>
 
-#include <atomic>
 #include <bit>
-#include <cstdlib>
 #include <list>
 #include <map>
 #include <memory>
@@ -17,38 +15,12 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "gemm/scratch.h"
 
 namespace serval {
 namespace {
 
 constexpr size_t kCachedPrimitives = 512;
-std::atomic<int64_t> scratch_bytes{0};
-
-// Grows to the largest primitive that its thread has run.
-class Scratch {
- public:
-  ~Scratch() { release(); }
-  void* at_least(int64_t bytes) {
-    if (bytes <= size_) return data_;
-    release();
-    const int64_t rounded = (bytes + 4095) / 4096 * 4096;
-    data_ = std::aligned_alloc(4096, static_cast<size_t>(rounded));
-    if (data_ == nullptr) fail("out of memory: a matrix product needs {} bytes of scratch memory", rounded);
-    size_ = rounded;
-    scratch_bytes += rounded;
-    return data_;
-  }
-
- private:
-  void release() {
-    std::free(data_);
-    data_ = nullptr;
-    scratch_bytes -= size_;
-    size_ = 0;
-  }
-  void* data_ = nullptr;
-  int64_t size_ = 0;
-};
 
 dnnl::memory::data_type type_of(DType dtype) {
   switch (dtype) {
@@ -203,10 +175,6 @@ bool gemm_onednn(const GemmArgs& args) {
     fail("oneDNN failed in a {}x{}x{} product: {} (status {})", args.m, args.n, args.k, error.what(),
          static_cast<int>(error.status));
   }
-}
-
-int64_t onednn_scratch_bytes() {
-  return scratch_bytes;
 }
 
 std::string onednn_version() {

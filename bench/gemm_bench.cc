@@ -1,0 +1,101 @@
+// Rates of the products that training and decoding consist of: gemm_bench [threads]
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "gemm/gemm.h"
+
+namespace serval {
+namespace {
+
+struct Shape {
+  const char* name;
+  int64_t m, n, k;
+  DType in, out;
+  bool a_transposed, b_transposed, accumulate;
+};
+
+constexpr DType kF32 = DType::f32, kBf16 = DType::bf16;
+
+const Shape kShapes[] = {
+    {"forward y = x W^T", 1024, 3072, 1024, kBf16, kBf16, false, true, false},
+    {"forward y = x W^T", 1024, 1024, 1024, kBf16, kBf16, false, true, false},
+    {"forward y = x W^T", 1024, 6144, 1024, kBf16, kBf16, false, true, false},
+    {"forward y = x W^T", 1024, 1024, 3072, kBf16, kBf16, false, true, false},
+    {"forward y = x W^T", 1024, 1024, 1024, kF32, kF32, false, true, false},
+    {"backward dX = dY W", 1024, 1024, 3072, kBf16, kBf16, false, false, false},
+    {"backward dX = dY W", 1024, 1024, 1024, kBf16, kBf16, false, false, false},
+    {"backward dX = dY W", 1024, 1024, 6144, kBf16, kBf16, false, false, false},
+    {"backward dW += dY^T x", 3072, 1024, 1024, kBf16, kF32, true, false, true},
+    {"backward dW += dY^T x", 1024, 1024, 1024, kF32, kF32, true, false, true},
+    {"adapter U = x A^T", 1024, 16, 1024, kBf16, kBf16, false, true, false},
+    {"adapter U = x A^T", 1024, 48, 1024, kBf16, kBf16, false, true, false},
+    {"adapter Y += U B^T", 1024, 3072, 16, kBf16, kBf16, false, true, true},
+    {"adapter V = dY B", 1024, 16, 3072, kBf16, kBf16, false, false, false},
+    {"adapter dX += V A", 1024, 1024, 16, kBf16, kBf16, false, false, true},
+    {"adapter dA += V^T x", 16, 1024, 1024, kBf16, kF32, true, false, true},
+    {"adapter dB += dY^T U", 3072, 16, 1024, kBf16, kF32, true, false, true},
+    {"head logits = x W^T", 256, 151936, 1024, kBf16, kF32, false, true, false},
+    {"head dX = dL W", 256, 1024, 151936, kBf16, kF32, false, false, false},
+    {"decode 1 row", 1, 3072, 1024, kBf16, kBf16, false, true, false},
+    {"decode 1 row", 1, 151936, 1024, kBf16, kF32, false, true, false},
+    {"decode 4 rows", 4, 3072, 1024, kBf16, kBf16, false, true, false},
+    {"decode 8 rows", 8, 151936, 1024, kBf16, kF32, false, true, false},
+    {"decode 1 row", 1, 32768, 1024, kF32, kF32, false, true, false},
+    {"tiny model", 512, 128, 128, kBf16, kBf16, false, true, false},
+    {"tiny model", 512, 384, 128, kBf16, kBf16, false, true, false},
+};
+
+double best_seconds(const GemmArgs& args) {
+  using Clock = std::chrono::steady_clock;
+  gemm(args);
+  double best = 1e30, total = 0;
+  for (int run = 0; run < 200 && (run < 3 || total < 0.15); ++run) {
+    const auto start = Clock::now();
+    gemm(args);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::min(best, seconds);
+    total += seconds;
+  }
+  return best;
+}
+
+void measure(const Shape& shape) {
+  auto bytes = [](int64_t rows, int64_t columns, DType dtype) {
+    // 0x3c: small numbers in every type, never NaN.
+    return std::vector<uint8_t>(static_cast<size_t>(rows * columns * size_of(dtype)), 0x3c);
+  };
+  const std::vector<uint8_t> a = bytes(shape.m, shape.k, shape.in), b = bytes(shape.k, shape.n, shape.in);
+  std::vector<uint8_t> c = bytes(shape.m, shape.n, shape.out);
+  GemmArgs args{.m = shape.m, .n = shape.n, .k = shape.k};
+  args.a = a.data(), args.a_dtype = shape.in, args.a_transposed = shape.a_transposed;
+  args.a_stride = shape.a_transposed ? shape.m : shape.k;
+  args.b = b.data(), args.b_dtype = shape.in, args.b_transposed = shape.b_transposed;
+  args.b_stride = shape.b_transposed ? shape.k : shape.n;
+  args.c = c.data(), args.c_dtype = shape.out, args.c_stride = shape.n, args.accumulate = shape.accumulate;
+  const double seconds = best_seconds(args);
+  const double flops = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
+  const double moved = static_cast<double>(a.size() + b.size() + c.size() * (shape.accumulate ? 2 : 1));
+  fmt::print("{:22} {:>5} x {:>6} x {:>6}  {:>4} -> {:4}  {:9.3f} ms {:9.1f} GFLOP/s {:7.1f} GB/s  {}\n",
+             shape.name, shape.m, shape.n, shape.k, name_of(shape.in), name_of(shape.out), seconds * 1e3,
+             flops / seconds / 1e9, moved / seconds / 1e9, gemm_backend(args));
+}
+
+}  // namespace
+}  // namespace serval
+
+int main(int argc, char** argv) {
+  using namespace serval;
+  if (argc > 1) set_num_threads(std::atoi(argv[1]));
+  fmt::print("{}; {} threads; {}\n", cpu_text(), num_threads(), gemm_info());
+  for (DType dtype : {DType::f32, DType::bf16})
+    fmt::print("large {} product: {:.1f} GFLOP/s\n", name_of(dtype), measured_product_rate(dtype) / 1e9);
+  for (const Shape& shape : kShapes) measure(shape);
+  fmt::print("scratch memory: {} bytes\n", gemm_scratch_bytes());
+}
