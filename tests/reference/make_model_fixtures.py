@@ -85,21 +85,22 @@ def version5(config, rope_parameters):
 
 
 def cases():
-    """name -> (seed, config, lengths of the documents)."""
+    """name -> (seed, config, lengths of the documents). The variants are smaller than the main ones."""
+    small = {"hidden_size": 32, "intermediate_size": 56, "vocab_size": 67}
     return {
         "llama_a": (1001, llama(), [17, 5, 23]),
         "llama_b": (1002, version5(llama(hidden_size=48, intermediate_size=80, num_attention_heads=3,
                                          num_key_value_heads=3, head_dim=16, vocab_size=96, rms_norm_eps=1e-6),
                                    {"rope_type": "default", "rope_theta": 500000.0}), [9, 31]),
-        "llama_tied": (1003, llama(hidden_size=32, num_attention_heads=4, num_key_value_heads=1,
+        "llama_tied": (1003, llama(**small, num_attention_heads=4, num_key_value_heads=1,
                                    tie_word_embeddings=True), [7, 1, 19]),
-        "llama_rope_llama3_v4": (1004, llama(hidden_size=32, num_attention_heads=2, num_key_value_heads=1,
+        "llama_rope_llama3_v4": (1004, llama(**small, num_attention_heads=2, num_key_value_heads=1,
                                              rope_scaling=V4_ROPE_LLAMA3, rope_theta=500000.0), [40, 13]),
-        "llama_rope_llama3_v5": (1005, version5(llama(hidden_size=32, num_attention_heads=2, num_key_value_heads=1),
+        "llama_rope_llama3_v5": (1005, version5(llama(**small, num_attention_heads=2, num_key_value_heads=1),
                                                 {**V4_ROPE_LLAMA3, "rope_theta": 500000.0}), [12, 40]),
-        "llama_rope_linear": (1006, llama(hidden_size=32, num_attention_heads=4,
+        "llama_rope_linear": (1006, llama(**small, num_attention_heads=4,
                                           rope_scaling={"type": "linear", "factor": 4.0}), [33, 14]),
-        "llama_biases": (1007, llama(hidden_size=32, num_attention_heads=4, attention_bias=True, mlp_bias=True),
+        "llama_biases": (1007, llama(**small, num_attention_heads=4, attention_bias=True, mlp_bias=True),
                          [14, 15]),
         "mistral_a": (2001, mistral(), [21, 6, 27]),
         "mistral_b": (2002, version5(mistral(hidden_size=48, num_attention_heads=6, num_key_value_heads=3,
@@ -110,7 +111,7 @@ def cases():
                                          intermediate_size=80, vocab_size=99),
                                    {"rope_type": "default", "rope_theta": 1000000.0}), [29, 11]),
         "qwen2_window": (3003, qwen2(num_hidden_layers=3, max_window_layers=1, sliding_window=6,
-                                     use_sliding_window=True, intermediate_size=80, vocab_size=96), [24, 13]),
+                                     use_sliding_window=True, **small), [24, 13]),
         "qwen3_a": (4001, qwen3(), [17, 5, 23]),
         "qwen3_b": (4002, version5(qwen3(hidden_size=40, num_attention_heads=3, num_key_value_heads=1, head_dim=24,
                                          tie_word_embeddings=False, vocab_size=97),

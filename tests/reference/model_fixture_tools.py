@@ -41,6 +41,7 @@ def write_json(path, value):
 def write_tensors(path, tensors):
     save_file({name: tensors[name].detach().contiguous() for name in sorted(tensors)}, path,
               metadata={"format": "pt"})
+    os.chmod(path, 0o644)
 
 
 def seeded(seed):
@@ -93,6 +94,27 @@ def exact_float64(model):
         elif kind.endswith("RotaryEmbedding"):
             module.forward = types.MethodType(_rotary_forward, module)
     return model
+
+
+def adapter_parameters(model):
+    """Saved name (as in adapter_model.safetensors) -> parameter of the adapter."""
+    return {name.replace(".default.", "."): parameter for name, parameter in model.named_parameters()
+            if ".lora_" in name}
+
+
+def save_adapter(model, directory):
+    """As PEFT writes it, less its README; the targets, a set in PEFT, are sorted to write the same bytes again."""
+    model.save_pretrained(directory, save_embedding_layers=False)
+    os.remove(os.path.join(directory, "README.md"))
+    os.chmod(os.path.join(directory, "adapter_model.safetensors"), 0o644)
+    path = os.path.join(directory, "adapter_config.json")
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file, indent=2)
+        file.write("\n")
 
 
 def document(tokens, unlabelled=()):
