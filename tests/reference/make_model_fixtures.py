@@ -135,14 +135,14 @@ def make_case(name, seed, config, lengths):
                         {key: parameter for key, parameter in fresh.named_parameters()})
     documents = tools.uneven_documents(config["vocab_size"], lengths, generator)
 
+    single_model = tools.load_model(name)
+    single = tools.gradients(dict(single_model.named_parameters()), single_model, documents)
     with torch.no_grad():
-        single_logits, single_loss = tools.evaluate(tools.load_model(name), documents)
         half_logits, half_loss = tools.evaluate(tools.load_model(name).bfloat16(), documents)
     model = tools.exact_float64(tools.load_model(name))
-    logits, loss = tools.evaluate(model, documents)
-    loss.backward()
+    exact = tools.gradients(dict(model.named_parameters()), model, documents)
+    logits, loss, gradients = exact
 
-    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
     expected = {"grad." + key: gradient.float() for key, gradient in gradients.items()}
     expected["logits"] = logits.float()
     expected["logits_bf16"] = half_logits
@@ -150,14 +150,12 @@ def make_case(name, seed, config, lengths):
     tools.write_json(os.path.join(directory, "expected.json"), {
         "script": "tests/reference/make_model_fixtures.py", "seed": seed, "computed_in": "float64",
         "stored_as": "float32", "versions": tools.versions(), **tools.pack(documents),
-        "labelled_tokens": tools.labelled_tokens(documents), "loss": loss.item(), "loss_bf16": half_loss.item(),
-        "grad_norm": sum(g.pow(2).sum() for g in gradients.values()).sqrt().item(),
-        "transformers_float32": {"logits_relative_error": tools.relative_error(single_logits, logits),
-                                 "loss": single_loss.item()},
+        "labelled_tokens": tools.labelled_tokens(documents), "loss": loss, "loss_bf16": half_loss.item(),
+        "grad_norm": tools.total_norm(gradients), "transformers_float32": tools.float32_errors(single, exact),
         "transformers_bf16": {"logits_relative_error": tools.relative_error(half_logits, logits)},
     })
-    print(f"{name}: loss {loss.item():.6f}, f32 logits off by {tools.relative_error(single_logits, logits):.1e}, "
-          f"bf16 by {tools.relative_error(half_logits, logits):.1e}")
+    print(name, f"loss {loss:.6f}", tools.float32_errors(single, exact),
+          f"bf16 off by {tools.relative_error(half_logits, logits):.1e}")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,25 @@ def relative_error(value, reference):
     return ((value - reference).norm() / reference.norm()).item()
 
 
+def gradients(parameters, model, documents):
+    """(logits, loss, name -> gradient) of these parameters; leaves no gradient behind."""
+    logits, loss = evaluate(model, documents)
+    found = torch.autograd.grad(loss, list(parameters.values()))
+    return logits.detach(), loss.item(), dict(zip(parameters, found))
+
+
+def total_norm(tensors):
+    return sum(tensor.double().pow(2).sum() for tensor in tensors.values()).sqrt().item()
+
+
+def float32_errors(single, reference):
+    """How far transformers itself is from the float64 values in float32; both as gradients() returns them."""
+    errors = {name: relative_error(single[2][name], reference[2][name]) for name in reference[2]}
+    worst = max(errors, key=errors.get)
+    return {"logits_relative_error": relative_error(single[0], reference[0]), "loss": single[1],
+            "largest_gradient_relative_error": errors[worst], "gradient_of": worst}
+
+
 def uneven_documents(vocab_size, lengths, generator):
     """Random tokens; the first document has an unlabelled prompt, the last two unlabelled spans."""
     documents = []
