@@ -14,7 +14,7 @@ import torch
 import model_fixture_tools as tools
 
 V4_ROPE_LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                  "original_max_position_embeddings": 32}
+                  "original_max_position_embeddings": 48}
 
 
 def llama(**changes):

@@ -29,7 +29,7 @@ ALGORITHM = [
     "seed = FNV-1a of the tensor's name: h = 2166136261; for each byte: h = (h xor byte) * 16777619.",
     "x = seed + i * 2654435769; x ^= x >> 16; x *= 2246822507; x ^= x >> 13; x *= 3266489909; x ^= x >> 16.",
     "n = (x >> 24) - 128 (-128..127).",
-    "Names ending in norm.weight or layernorm.weight: 1 + ((x >> 27) - 16) / 128.",
+    "Names ending in norm.weight: 1 + ((x >> 27) - 16) / 128.",
     "Names ending in .bias: n / 512. down_proj.weight: n / 4096. embed_tokens.weight: n / 256.",
     "Every other weight: n / 2048. All values are exact in bfloat16.",
 ]
