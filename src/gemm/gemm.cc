@@ -71,7 +71,7 @@ std::string gemm_info() {
 }
 
 double measured_product_rate(DType dtype) {
-  const int64_t size = cpu_isa() == CpuIsa::generic ? 128 : 1024;
+  const int64_t size = cpu_isa() == CpuIsa::generic ? 512 : 1024;
   const int64_t bytes = size * size * size_of(dtype);
   std::vector<char> a(static_cast<size_t>(bytes)), b(a), c(a);  // zeros: the rate does not depend on values
   GemmArgs args{.m = size, .n = size, .k = size};

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -24,11 +25,20 @@ struct Matrix {
   DType dtype = DType::f32;
   std::vector<uint8_t> bytes;
 
-  double at(int64_t row, int64_t column) const {
-    double value = 0;
-    convert_elements(bytes.data() + (row * stride + column) * size_of(dtype), dtype, &value, DType::f64, 1);
-    return value;
+  std::vector<double> values() const {
+    std::vector<double> all(static_cast<size_t>(rows * stride));
+    if (!all.empty())
+      convert_elements(bytes.data(), dtype, all.data(), DType::f64, static_cast<int64_t>(all.size()));
+    return all;
   }
+};
+
+// The values of a matrix, decoded once.
+struct Values {
+  explicit Values(const Matrix& matrix) : stride(matrix.stride), all(matrix.values()) {}
+  double at(int64_t row, int64_t column) const { return all[static_cast<size_t>(row * stride + column)]; }
+  int64_t stride;
+  std::vector<double> all;
 };
 
 Matrix random_matrix(int64_t rows, int64_t columns, int64_t padding, DType dtype, uint32_t seed,
@@ -40,6 +50,7 @@ Matrix random_matrix(int64_t rows, int64_t columns, int64_t padding, DType dtype
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t column = 0; column < columns; ++column)
       values[static_cast<size_t>(row * matrix.stride + column)] = normal(random);
+  if (values.empty()) return matrix;
   matrix.bytes.resize(values.size() * static_cast<size_t>(size_of(dtype)));
   convert_elements(values.data(), DType::f64, matrix.bytes.data(), dtype,
                    static_cast<int64_t>(values.size()));
@@ -72,7 +83,7 @@ struct Problem {
                        : random_matrix(c.k, c.n, c.padding, c.in, 2, nan);
     bias = random_matrix(1, c.n, 0, c.bias_dtype, 3, nan);
     before = random_matrix(c.m, c.n, c.padding, c.out, 4, 77);
-    if (!c.accumulate)  // what C held must not matter
+    if (!c.accumulate && c.n > 0)  // what C held must not matter
       for (int64_t row = 0; row < c.m; ++row)
         std::memset(before.bytes.data() + row * before.stride * size_of(c.out), 0xff,
                     static_cast<size_t>(c.n * size_of(c.out)));
@@ -92,21 +103,22 @@ struct Problem {
     return c;
   }
 
-  void check(const Matrix& result) const {
+  void check(const Matrix& output) const {
+    const Values left(a), right(b), offset(bias), old(before), result(output);
     double error = 0, scale = 0;
     for (int64_t m = 0; m < what.m; ++m) {
       for (int64_t n = 0; n < what.n; ++n) {
         double sum = 0, size = 0;
         for (int64_t k = 0; k < what.k; ++k) {
-          const double product =
-              (what.a_transposed ? a.at(k, m) : a.at(m, k)) * (what.b_transposed ? b.at(n, k) : b.at(k, n));
+          const double product = (what.a_transposed ? left.at(k, m) : left.at(m, k)) *
+                                 (what.b_transposed ? right.at(n, k) : right.at(k, n));
           sum += product;
           size += product * product;
         }
         double expected = static_cast<double>(what.alpha) * sum;
         double terms = static_cast<double>(what.alpha) * static_cast<double>(what.alpha) * size;
-        if (what.bias) expected += bias.at(0, n), terms += bias.at(0, n) * bias.at(0, n);
-        if (what.accumulate) expected += before.at(m, n), terms += before.at(m, n) * before.at(m, n);
+        if (what.bias) expected += offset.at(0, n), terms += offset.at(0, n) * offset.at(0, n);
+        if (what.accumulate) expected += old.at(m, n), terms += old.at(m, n) * old.at(m, n);
         error += std::pow(result.at(m, n) - expected, 2);
         scale += terms;
       }
@@ -232,7 +244,32 @@ INSTANTIATE_TEST_SUITE_P(All, GemmTest,
                                               std::get<1>(parameter.param));
                          });
 
-TEST(Gemm, RefusesMixedTypes) {
+TEST(Gemm, FewRowsAreIndependentOfTheThreadCount) {
+  const Problem problem(
+      {.m = 2, .n = 300, .k = 1000, .in = DType::bf16, .out = DType::f32, .b_transposed = true});
+  set_num_threads(1);
+  const Matrix one = problem.run();
+  set_num_threads(3);
+  EXPECT_EQ(one.bytes, problem.run().bytes);
+  set_num_threads(0);
+}
+
+TEST(Gemm, ManyShapesFromSeveralThreads) {
+  // More shapes than the cache of primitives holds, asked for at the same time.
+  set_num_threads(1);
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 2; ++thread)
+    threads.emplace_back([] {
+      for (int64_t m = 9; m < 560; ++m) {
+        const Problem problem({.m = m, .n = 2, .k = 3});
+        problem.check(problem.run());
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  set_num_threads(0);
+}
+
+TEST(GemmDeathTest, RefusesMixedTypes) {
   GemmArgs args{.m = 1, .n = 1, .k = 1};
   args.a_dtype = DType::f32, args.b_dtype = DType::bf16;
   args.a_stride = args.b_stride = args.c_stride = 1;
@@ -242,6 +279,7 @@ TEST(Gemm, RefusesMixedTypes) {
 TEST(Gemm, InfoAndRate) {
   EXPECT_NE(gemm_info().find("oneDNN"), std::string::npos);
   EXPECT_GT(measured_product_rate(DType::f32), 1e8);
+  EXPECT_GT(gemm_scratch_bytes(), 0);
 }
 
 }  // namespace
