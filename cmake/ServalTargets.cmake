@@ -6,20 +6,32 @@ function(serval_library name)
   target_link_libraries(${name} PUBLIC ${arg_LINK})
 endfunction()
 
-# serval_isa_sources(TARGET files...): compiles each file once per instruction set, inside the namespace
-# SERVAL_ISA (avx2, avx512, avx512_bf16). Such a file includes no header with inline functions that other
-# files share, else the linker could pick the copy that an older processor cannot run.
+# Each file is compiled once per instruction set, inside the namespace SERVAL_ISA, into one binary; src/base/cpu.h
+# picks one at run time. Inline functions that such files share with others must be always_inline: else the
+# linker could keep a copy that an older processor cannot run.
+#   serval_isa_sources(TARGET files...):    avx2, avx512, avx512_bf16
+#   serval_kernel_sources(TARGET files...): the same and `generic`, which any x86-64 processor runs
 function(serval_isa_sources target)
+  serval_compile_for_isas(${target} "avx2;avx512;avx512_bf16" ${ARGN})
+endfunction()
+function(serval_kernel_sources target)
+  serval_compile_for_isas(${target} "generic;avx2;avx512;avx512_bf16" ${ARGN})
+endfunction()
+function(serval_compile_for_isas target isas)
+  set(generic_flags)
   set(avx2_flags -mavx2 -mfma -mf16c)
   set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
   set(avx512_bf16_flags ${avx512_flags} -mavx512bf16)
-  foreach(isa avx2 avx512 avx512_bf16)
+  foreach(isa ${isas})
     set(library ${target}_${isa})
-    add_library(${library} OBJECT ${ARGN})
-    target_include_directories(${library} PRIVATE "${PROJECT_SOURCE_DIR}/src")
-    target_compile_definitions(${library} PRIVATE SERVAL_ISA=${isa} SERVAL_ISA_${isa}=1)
-    target_compile_options(${library} PRIVATE ${${isa}_flags} -ffp-contract=fast -fopenmp -fno-trapping-math)
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+    if(NOT TARGET ${library})
+      add_library(${library} OBJECT)
+      target_include_directories(${library} PRIVATE "${PROJECT_SOURCE_DIR}/src")
+      target_compile_definitions(${library} PRIVATE SERVAL_ISA=${isa} SERVAL_ISA_${isa}=1)
+      target_compile_options(${library} PRIVATE ${${isa}_flags} -ffp-contract=fast -fopenmp-simd -fno-trapping-math)
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+    endif()
+    target_sources(${library} PRIVATE ${ARGN})
   endforeach()
 endfunction()
 

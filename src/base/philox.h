@@ -23,7 +23,7 @@ constexpr uint64_t stable_hash(std::string_view text) {
   return hash;
 }
 
-constexpr PhiloxKey philox_key(uint64_t seed, uint64_t name_hash, uint32_t step, uint32_t micro_step) {
+__attribute__((always_inline)) constexpr PhiloxKey philox_key(uint64_t seed, uint64_t name_hash, uint32_t step, uint32_t micro_step) {
   const uint64_t mixed = (seed + 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull ^ name_hash;
   return {{static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)}, {step, micro_step}};
 }

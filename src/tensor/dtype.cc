@@ -1,5 +1,6 @@
 #include "tensor/dtype.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -53,29 +54,44 @@ namespace {
 
 double load(const void* source, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::f64: return static_cast<const double*>(source)[i];
-    case DType::f32: return static_cast<const float*>(source)[i];
-    case DType::bf16: return float(static_cast<const BFloat16*>(source)[i]);
-    case DType::f16: return half_to_float(static_cast<const uint16_t*>(source)[i]);
-    default: break;
+    case DType::f64:
+      return static_cast<const double*>(source)[i];
+    case DType::f32:
+      return static_cast<const float*>(source)[i];
+    case DType::bf16:
+      return float(static_cast<const BFloat16*>(source)[i]);
+    case DType::f16:
+      return half_to_float(static_cast<const uint16_t*>(source)[i]);
+    default:
+      break;
   }
   fail("elements of type {} cannot be converted to another type", name_of(dtype));
 }
 
 void store(void* target, DType dtype, int64_t i, double value) {
   switch (dtype) {
-    case DType::f64: static_cast<double*>(target)[i] = value; return;
-    case DType::f32: static_cast<float*>(target)[i] = static_cast<float>(value); return;
-    case DType::bf16: static_cast<BFloat16*>(target)[i] = BFloat16(static_cast<float>(value)); return;
-    case DType::f16: static_cast<uint16_t*>(target)[i] = float_to_half(static_cast<float>(value)); return;
-    default: break;
+    case DType::f64:
+      static_cast<double*>(target)[i] = value;
+      return;
+    case DType::f32:
+      static_cast<float*>(target)[i] = static_cast<float>(value);
+      return;
+    case DType::bf16:
+      static_cast<BFloat16*>(target)[i] = BFloat16(static_cast<float>(value));
+      return;
+    case DType::f16:
+      static_cast<uint16_t*>(target)[i] = float_to_half(static_cast<float>(value));
+      return;
+    default:
+      break;
   }
   fail("elements cannot be converted to the type {}", name_of(dtype));
 }
 
 }  // namespace
 
-void convert_elements(const void* source, DType source_dtype, void* target, DType target_dtype, int64_t count) {
+void convert_elements(const void* source, DType source_dtype, void* target, DType target_dtype,
+                      int64_t count) {
   if (source_dtype == target_dtype) {
     std::memcpy(target, source, static_cast<size_t>(count * size_of(source_dtype)));
     return;

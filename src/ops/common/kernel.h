@@ -1,0 +1,35 @@
+// What the CPU kernels of all ops share. A kernel file (x_cpu.cc) is compiled once per instruction set and
+// defines its functions inside `namespace serval::SERVAL_ISA`; the op's x.cc declares and dispatches them:
+//
+//   SERVAL_CPU_KERNEL(rms_norm_forward)                    // in x.cc, at namespace scope
+//   const Op rms_norm_op = {.name = "rms_norm", ..., .run_cpu = run_rms_norm_forward};
+#pragma once
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "program/op.h"
+
+#define SERVAL_CPU_KERNEL(function)                          \
+  namespace generic {                                        \
+  void function(const KernelContext&);                       \
+  }                                                          \
+  namespace avx2 {                                           \
+  void function(const KernelContext&);                       \
+  }                                                          \
+  namespace avx512 {                                         \
+  void function(const KernelContext&);                       \
+  }                                                          \
+  namespace avx512_bf16 {                                    \
+  void function(const KernelContext&);                       \
+  }                                                          \
+  static void run_##function(const KernelContext& context) { \
+    switch (cpu_isa()) {                                     \
+      case CpuIsa::generic:                                  \
+        return generic::function(context);                   \
+      case CpuIsa::avx2:                                     \
+        return avx2::function(context);                      \
+      case CpuIsa::avx512:                                   \
+        return avx512::function(context);                    \
+      case CpuIsa::avx512_bf16:                              \
+        return avx512_bf16::function(context);               \
+    }                                                        \
+  }

@@ -1,0 +1,38 @@
+// Shorthand for products of operands: a Matrix is an operand's memory seen as [rows, columns], or its
+// transpose.
+#pragma once
+#include "gemm/gemm.h"
+#include "tensor/operand.h"
+
+namespace serval {
+
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t rows = 0, columns = 0, stride = 0;
+  bool transposed = false;
+
+  static Matrix of(const Operand& x) { return {x.data, x.dtype, x.rows, x.row_size, x.row_stride, false}; }
+  Matrix t() const { return {data, dtype, columns, rows, stride, !transposed}; }
+  // Only untransposed matrices are cut.
+  Matrix row_range(int64_t begin, int64_t count) const {
+    return {static_cast<char*>(data) + begin * stride * size_of(dtype), dtype, count, columns, stride, false};
+  }
+  Matrix column_range(int64_t begin, int64_t count) const {
+    return {static_cast<char*>(data) + begin * size_of(dtype), dtype, rows, count, stride, false};
+  }
+};
+
+// c = alpha * a b (+ bias) (+ c).
+inline void multiply(const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
+                     bool accumulate = false, const Operand* bias = nullptr) {
+  GemmArgs args{.m = c.rows, .n = c.columns, .k = a.columns};
+  args.a = a.data, args.a_dtype = a.dtype, args.a_stride = a.stride, args.a_transposed = a.transposed;
+  args.b = b.data, args.b_dtype = b.dtype, args.b_stride = b.stride, args.b_transposed = b.transposed;
+  args.c = c.data, args.c_dtype = c.dtype, args.c_stride = c.stride;
+  args.alpha = static_cast<float>(alpha), args.accumulate = accumulate;
+  if (bias != nullptr && *bias) args.bias = bias->data, args.bias_dtype = bias->dtype;
+  gemm(args);
+}
+
+}  // namespace serval

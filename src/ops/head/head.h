@@ -1,0 +1,34 @@
+// The output head: logits = hidden weight^T, never held whole. It works in chunks over the labelled rows.
+//   hidden [T, D], weight [V, D], label_rows i32[L] (distinct rows of hidden), labels i32[L]; a count gives
+//   the valid L.
+//
+// head_loss: for row l with weight w_l (row_weights f32[L]): loss = sum_l w_l * nll_l, nll_l = lse(logits_l)
+// - logits_l[label_l].
+//   Adds to the state sums f64[4]: sum of w * nll, sum of nll, rows whose largest logit is the label, rows.
+//   Gives d_hidden [T, D] (zero in rows without a label) and adds d_weight where the head is trained.
+// head_logprobs: log-probabilities [L] f32; its backward takes a gradient for each of them.
+// logits: f32 [R, V] of the rows i32[R], for generation; no gradient.
+// A logit's gradient is w (softmax - one_hot); products in the compute type, softmax in f32 (f64 in f64
+// programs).
+#pragma once
+#include <string>
+
+#include "program/op.h"
+
+namespace serval::ops {
+
+extern const Op head_loss_op, head_logprobs_op, head_backward_op, logits_op;
+
+struct HeadLossOperands {
+  TensorId hidden = kNone, weight = kNone, label_rows = kNone, labels = kNone, row_weights = kNone;
+  TensorId sums = kNone;             // state f64[4]
+  TensorId weight_gradient = kNone;  // state; kNone where the head is frozen
+  bool wants_gradient = true;        // false: evaluation
+};
+void head_loss(ProgramBuilder& b, const std::string& name, const HeadLossOperands& operands);
+
+TensorId head_logprobs(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight,
+                       TensorId label_rows, TensorId labels);
+TensorId logits(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight, TensorId rows);
+
+}  // namespace serval::ops

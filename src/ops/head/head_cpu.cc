@@ -1,0 +1,190 @@
+#include <algorithm>
+#include <cstring>
+
+#include "ops/common/kernel.h"
+#include "ops/common/products.h"
+#include "ops/head/head_kernels.h"
+
+namespace serval {
+namespace generic {
+void head_softmax(const SoftmaxArgs&);
+}
+namespace avx2 {
+void head_softmax(const SoftmaxArgs&);
+}
+namespace avx512 {
+void head_softmax(const SoftmaxArgs&);
+}
+namespace avx512_bf16 {
+void head_softmax(const SoftmaxArgs&);
+}
+
+int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
+  const int64_t fitting = (int64_t{96} << 20) / (4 * vocab_size) / 16 * 16;
+  return std::max<int64_t>(1, std::min(rows, std::max<int64_t>(16, fitting)));
+}
+
+namespace {
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+int64_t wide_size(DType dtype) {
+  return dtype == DType::f64 ? 8 : 4;
+}
+DType wide_type(DType dtype) {
+  return dtype == DType::f64 ? DType::f64 : DType::f32;
+}
+
+void softmax(const SoftmaxArgs& args) {
+  switch (cpu_isa()) {
+    case CpuIsa::generic:
+      return generic::head_softmax(args);
+    case CpuIsa::avx2:
+      return avx2::head_softmax(args);
+    case CpuIsa::avx512:
+      return avx512::head_softmax(args);
+    case CpuIsa::avx512_bf16:
+      return avx512_bf16::head_softmax(args);
+  }
+}
+
+// The workspace of one call: logits, gathered hidden rows, their gradient, and two numbers a row.
+struct Workspace {
+  Matrix logits, hidden, d_hidden;
+  double* nll;
+  int32_t* correct;
+};
+
+Workspace carve(void* memory, int64_t chunk, int64_t vocab_size, int64_t hidden_size, DType dtype) {
+  char* at = static_cast<char*>(memory);
+  const auto take = [&](int64_t bytes) {
+    char* begin = at;
+    at += aligned(bytes);
+    return begin;
+  };
+  Workspace w;
+  w.logits = {
+      take(chunk * vocab_size * wide_size(dtype)), wide_type(dtype), chunk, vocab_size, vocab_size, false};
+  w.hidden = {take(chunk * hidden_size * size_of(dtype)), dtype, chunk, hidden_size, hidden_size, false};
+  w.d_hidden = {take(chunk * hidden_size * size_of(dtype)), dtype, chunk, hidden_size, hidden_size, false};
+  w.nll = reinterpret_cast<double*>(take(chunk * 8));
+  w.correct = reinterpret_cast<int32_t*>(take(chunk * 4));
+  return w;
+}
+
+void copy_row(const Operand& from, int64_t from_row, void* to) {
+  std::memcpy(to, static_cast<const char*>(from.data) + from_row * from.row_stride * size_of(from.dtype),
+              static_cast<size_t>(from.row_size * size_of(from.dtype)));
+}
+
+struct Call {
+  const Operand &hidden, &weight, &label_rows, &labels;
+  const Operand &d_hidden, &d_weight;
+  const float* row_weights;
+  const void* upstream;
+  bool gradient;
+};
+
+// Runs `each_chunk(first row, rows, workspace)` after the softmax of each chunk.
+template <class EachChunk>
+void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
+  const DType dtype = c.hidden.dtype;
+  const int64_t rows = c.label_rows.rows, vocab_size = c.weight.rows, hidden_size = c.hidden.row_size;
+  const int64_t chunk = head_chunk_rows(vocab_size, std::max<int64_t>(rows, 1));
+  if (c.gradient && c.d_hidden) {
+    parallel_for(0, c.d_hidden.rows, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row)
+        std::memset(static_cast<char*>(c.d_hidden.data) + row * c.d_hidden.row_stride * size_of(dtype), 0,
+                    static_cast<size_t>(hidden_size * size_of(dtype)));
+    });
+  }
+  const Matrix weight = Matrix::of(c.weight);
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t count = std::min(chunk, rows - begin);
+    const Workspace w = carve(memory, chunk, vocab_size, hidden_size, dtype);
+    const int32_t* label_rows = c.label_rows.as<int32_t>() + begin;
+    for (int64_t i = 0; i < count; ++i)
+      copy_row(c.hidden, label_rows[i], static_cast<char*>(w.hidden.data) + i * hidden_size * size_of(dtype));
+    const Matrix hidden = w.hidden.row_range(0, count), logits = w.logits.row_range(0, count);
+    multiply(hidden, weight.t(), logits);
+    SoftmaxArgs args{.logits = logits.data, .dtype = dtype, .rows = count, .vocab_size = vocab_size};
+    args.labels = c.labels.as<int32_t>() + begin;
+    args.row_weights = c.gradient && c.row_weights != nullptr ? c.row_weights + begin : nullptr;
+    args.upstream =
+        c.upstream == nullptr ? nullptr : static_cast<const char*>(c.upstream) + begin * wide_size(dtype);
+    args.nll = w.nll;
+    args.correct = w.correct;
+    softmax(args);
+    if (c.gradient) {
+      // Each row's gradient lies at the start of the row's logits, in the compute type.
+      const Matrix d_logits{
+          logits.data, dtype, count, vocab_size, vocab_size * wide_size(dtype) / size_of(dtype), false};
+      if (c.d_hidden) {
+        multiply(d_logits, weight, w.d_hidden.row_range(0, count));
+        for (int64_t i = 0; i < count; ++i)
+          std::memcpy(
+              static_cast<char*>(c.d_hidden.data) + label_rows[i] * c.d_hidden.row_stride * size_of(dtype),
+              static_cast<char*>(w.d_hidden.data) + i * hidden_size * size_of(dtype),
+              static_cast<size_t>(hidden_size * size_of(dtype)));
+      }
+      if (c.d_weight) multiply(d_logits.t(), hidden, Matrix::of(c.d_weight), 1, true);
+    }
+    each_chunk(begin, count, w);
+  }
+}
+
+}  // namespace
+
+int64_t head_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hidden_size, DType dtype) {
+  const int64_t chunk = head_chunk_rows(vocab_size, std::max<int64_t>(rows, 1));
+  return aligned(chunk * vocab_size * wide_size(dtype)) + 2 * aligned(chunk * hidden_size * size_of(dtype)) +
+         aligned(chunk * 8) + aligned(chunk * 4);
+}
+
+void run_head_loss(const KernelContext& c) {
+  const bool gradient = c.attributes->integer("gradient") != 0;
+  const float* row_weights = c.input(4).as<float>();
+  double* sums = c.update(0).as<double>();
+  const Call call{c.input(0),  c.input(1),  c.input(2), c.input(3), c.output(0),
+                  c.update(1), row_weights, nullptr,    gradient};
+  for_chunks(call, c.workspace, [&](int64_t begin, int64_t count, const Workspace& w) {
+    for (int64_t i = 0; i < count; ++i) {
+      sums[0] += static_cast<double>(row_weights[begin + i]) * w.nll[i];
+      sums[1] += w.nll[i];
+      sums[2] += w.correct[i];
+      sums[3] += 1;
+    }
+  });
+}
+
+void run_head_logprobs(const KernelContext& c) {
+  const Operand& out = c.output(0);
+  const Call call{c.input(0),     c.input(1), c.input(2), c.input(3), kAbsentOperand,
+                  kAbsentOperand, nullptr,    nullptr,    false};
+  for_chunks(call, c.workspace, [&](int64_t begin, int64_t count, const Workspace& w) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (out.dtype == DType::f64)
+        out.row<double>(begin + i)[0] = -w.nll[i];
+      else
+        out.row<float>(begin + i)[0] = static_cast<float>(-w.nll[i]);
+    }
+  });
+}
+
+void run_head_backward(const KernelContext& c) {
+  const Call call{c.input(1),  c.input(2), c.input(3),      c.input(4), c.output(0),
+                  c.update(0), nullptr,    c.input(0).data, true};
+  for_chunks(call, c.workspace, [](int64_t, int64_t, const Workspace&) {});
+}
+
+void run_logits(const KernelContext& c) {
+  const Operand &hidden = c.input(0), &rows = c.input(2);
+  const Matrix gathered{c.workspace, hidden.dtype, rows.rows, hidden.row_size, hidden.row_size, false};
+  for (int64_t i = 0; i < rows.rows; ++i)
+    copy_row(hidden, rows.as<int32_t>()[i],
+             static_cast<char*>(c.workspace) + i * hidden.row_size * size_of(hidden.dtype));
+  multiply(gathered, Matrix::of(c.input(1)).t(), Matrix::of(c.output(0)));
+}
+
+}  // namespace serval

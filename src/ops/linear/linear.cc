@@ -1,0 +1,147 @@
+#include "ops/linear/linear.h"
+
+#include <numeric>
+
+#include "base/error.h"
+#include "ops/linear/linear_calls.h"
+#include "program/derive.h"
+
+namespace serval {
+void run_linear_forward(const KernelContext& c);
+void run_linear_backward(const KernelContext& c);
+
+namespace ops {
+namespace {
+
+int64_t sum(const std::vector<int64_t>& values) {
+  return std::accumulate(values.begin(), values.end(), int64_t{0});
+}
+
+// Bytes of x in the compute type, which a dropped-out copy of it needs.
+int64_t dropout_bytes(const CallView& v, const TensorDecl& x) {
+  return v.attributes().number("dropout") > 0 ? x.shape.elements() * size_of(x.dtype) : 0;
+}
+
+std::vector<OutputSpec> infer(const CallView& v) {
+  using namespace linear_forward_operands;
+  const TensorDecl &input = v.input(x), &w = v.input(weight);
+  const auto& segments = v.attributes().integers("segments");
+  const auto& ranks = v.attributes().integers("ranks");
+  SERVAL_CHECK(w.shape.row_size() == input.shape.row_size() && w.shape.rows() == sum(segments) &&
+                   w.dtype == input.dtype,
+               "'{}': x {} {}, weight {} {}", v.call.name, name_of(input.dtype), to_string(input.shape),
+               name_of(w.dtype), to_string(w.shape));
+  SERVAL_CHECK(ranks.empty() || ranks.size() == segments.size());
+  const int64_t rank = sum(ranks);
+  if (rank > 0) {
+    SERVAL_CHECK(v.has_input(a) && v.input(a).shape == (Shape{rank, input.shape.row_size()}), "'{}'",
+                 v.call.name);
+    for (size_t i = 0; i < ranks.size(); ++i)
+      SERVAL_CHECK(ranks[i] == 0 || v.input(first_b + i).shape == (Shape{segments[i], ranks[i]}), "'{}'",
+                   v.call.name);
+    SERVAL_CHECK(v.attributes().number("dropout") == 0 || v.has_input(random));
+  }
+  return {{input.dtype, {input.shape.rows(), w.shape.rows()}, input.count},
+          {input.dtype, {input.shape.rows(), rank}, input.count, ".adapter", rank == 0}};
+}
+
+double product_flops(const CallView& v, const TensorDecl& x, const TensorDecl& weight) {
+  return 2.0 * static_cast<double>(x.shape.rows()) * static_cast<double>(weight.shape.elements()) *
+         (v.call.entry == EntryKind::wait ? 0 : 1);
+}
+double adapter_flops(const CallView& v, const TensorDecl& x) {
+  const auto& segments = v.attributes().integers("segments");
+  const auto& ranks = v.attributes().integers("ranks");
+  double flops = 2.0 * static_cast<double>(x.shape.elements() * sum(ranks));
+  for (size_t i = 0; i < ranks.size(); ++i)
+    flops += 2.0 * static_cast<double>(x.shape.rows() * segments[i] * ranks[i]);
+  return flops;
+}
+double operand_bytes(const CallView& v) {
+  double bytes = 0;
+  for_each_operand(v.call, [&](TensorId id) {
+    bytes += static_cast<double>(v.program.tensor(id).shape.elements() * size_of(v.program.tensor(id).dtype));
+  });
+  return bytes;
+}
+
+Cost cost(const CallView& v) {
+  using namespace linear_forward_operands;
+  return {product_flops(v, v.input(x), v.input(weight)) + adapter_flops(v, v.input(x)), operand_bytes(v)};
+}
+int64_t workspace(const CallView& v) {
+  return dropout_bytes(v, v.input(linear_forward_operands::x));
+}
+
+std::vector<OutputSpec> infer_backward(const CallView& v) {
+  using namespace linear_backward_operands;
+  const TensorDecl& input = v.input(x);
+  // Where x is frozen input the slot is absent; the derivative rule says so by an attribute.
+  return {{input.dtype, input.shape, input.count, ".gradient", v.attributes().integer("wants_dx") == 0}};
+}
+Cost cost_backward(const CallView& v) {
+  using namespace linear_backward_operands;
+  double flops = 0;
+  if (v.has_output(dx)) flops += product_flops(v, v.input(x), v.input(weight));
+  if (v.has_update(d_weight)) flops += product_flops(v, v.input(x), v.input(weight));
+  flops += 2 * adapter_flops(v, v.input(x));
+  return {flops, operand_bytes(v)};
+}
+int64_t workspace_backward(const CallView& v) {
+  using namespace linear_backward_operands;
+  const TensorDecl& input = v.input(x);
+  const int64_t rank = sum(v.attributes().integers("ranks"));
+  // v of all segments, then a dropped-out copy of x (or of a dx part).
+  return (input.shape.rows() * rank * size_of(input.dtype) + 63) / 64 * 64 + dropout_bytes(v, input);
+}
+
+void derive(DeriveContext& c) {
+  using namespace linear_forward_operands;
+  const OpCall& call = c.call();
+  const size_t segments = call.attributes.integers("segments").size();
+  const TensorId dy = c.output_gradient(0);
+  std::vector<TensorId> inputs = {
+      dy, call.inputs[x], call.inputs[weight], call.inputs[a], call.inputs[random], call.outputs[u]};
+  std::vector<TensorId> updates = {c.parameter_gradient(weight), c.parameter_gradient(bias),
+                                   c.parameter_gradient(a)};
+  bool trains = updates[0] != kNone || updates[1] != kNone || updates[2] != kNone;
+  for (size_t i = 0; i < segments; ++i) {
+    inputs.push_back(call.inputs[first_b + i]);
+    updates.push_back(c.parameter_gradient(first_b + i));
+    trains = trains || updates.back() != kNone;
+  }
+  const TensorId dx = c.gradient_slot(x);
+  if (dx == kNone && !trains) return;
+  Attributes attributes = call.attributes;
+  attributes.set("wants_dx", int64_t{dx != kNone});
+  c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx});
+}
+
+}  // namespace
+
+const Op linear_op = {.name = "linear",
+                      .infer = infer,
+                      .cost = cost,
+                      .derive = derive,
+                      .workspace = workspace,
+                      .run_cpu = run_linear_forward};
+const Op linear_backward_op = {.name = "linear_backward",
+                               .infer = infer_backward,
+                               .cost = cost_backward,
+                               .workspace = workspace_backward,
+                               .run_cpu = run_linear_backward};
+
+TensorId linear(ProgramBuilder& b, const std::string& name, TensorId x, TensorId weight, TensorId bias,
+                const std::vector<int64_t>& segments, const LinearAdapter& adapter) {
+  std::vector<TensorId> inputs = {x, weight, bias, adapter.a, adapter.dropout > 0 ? adapter.random : kNone};
+  for (size_t i = 0; i < segments.size(); ++i) inputs.push_back(i < adapter.b.size() ? adapter.b[i] : kNone);
+  return b.call(
+      linear_op, b.scoped(name), inputs,
+      {{"segments", segments},
+       {"ranks", adapter.ranks.empty() ? std::vector<int64_t>(segments.size(), 0) : adapter.ranks},
+       {"scales", adapter.scales.empty() ? std::vector<double>(segments.size(), 0) : adapter.scales},
+       {"dropout", adapter.dropout}})[0];
+}
+
+}  // namespace ops
+}  // namespace serval

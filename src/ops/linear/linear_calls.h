@@ -1,0 +1,31 @@
+// The order of the operands of the linear op's calls, and the small kernels that its CPU code is made of.
+#pragma once
+#include <cstdint>
+
+#include "program/op.h"
+
+namespace serval {
+
+namespace linear_forward_operands {
+enum Input { x, weight, bias, a, random, first_b };
+enum Output { y, u };
+}  // namespace linear_forward_operands
+
+namespace linear_backward_operands {
+enum Input { dy, x, weight, a, random, u, first_b };
+enum Update { d_weight, d_bias, d_a, first_d_b };
+enum Output { dx };
+}  // namespace linear_backward_operands
+
+// out[t, :] = x[t, :] * mask / (1 - p), or out += x * mask / (1 - p).
+struct DropoutArgs {
+  const Operand* x = nullptr;
+  void* out = nullptr;
+  int64_t out_stride = 0;
+  bool accumulate = false;
+  double p = 0;
+  const int64_t* random = nullptr;  // seed, step, micro-step
+  uint64_t name_hash = 0;
+};
+
+}  // namespace serval

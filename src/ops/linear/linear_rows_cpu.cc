@@ -1,0 +1,78 @@
+// Row kernels of the linear op, once per instruction set: dropout of the adapter's input and the bias
+// gradient.
+#include "base/parallel.h"
+#include "base/philox.h"
+#include "ops/common/kernel_math.h"
+#include "ops/linear/linear_calls.h"
+
+namespace serval::SERVAL_ISA {
+namespace {
+
+// The four words of one Philox block, as base/philox.h computes them.
+SERVAL_INLINE void block(const PhiloxKey& key, uint64_t index, uint32_t out[4]) {
+  uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
+  uint32_t c2 = key.counter_high[0], c3 = key.counter_high[1], k0 = key.key[0], k1 = key.key[1];
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
+    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0,
+                   n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    c1 = static_cast<uint32_t>(p1);
+    c3 = static_cast<uint32_t>(p0);
+    c0 = n0;
+    c2 = n2;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+PhiloxKey key_of(const DropoutArgs& args) {
+  return philox_key(static_cast<uint64_t>(args.random[0]), args.name_hash,
+                    static_cast<uint32_t>(args.random[1]), static_cast<uint32_t>(args.random[2]));
+}
+
+}  // namespace
+
+void linear_dropout(const DropoutArgs& args) {
+  const PhiloxKey key = key_of(args);
+  const int64_t size = args.x->row_size;
+  const double keep = 1 - args.p;
+  // An element is kept when its word, as a fraction of 2^32, is below 1 - p.
+  const uint64_t limit = static_cast<uint64_t>(keep * 4294967296.0);
+  with_type(args.x->dtype, [&](auto tag) {
+    using T = decltype(tag);
+    using A = Accumulator<T>;
+    const A scale = static_cast<A>(1 / keep);
+    parallel_for(0, args.x->rows, 1 + 4096 / size, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* x = args.x->row<T>(row);
+        T* out = static_cast<T*>(args.out) + row * args.out_stride;
+        const uint64_t first = static_cast<uint64_t>(row) * static_cast<uint64_t>((size + 3) / 4);
+        for (int64_t i = 0; i < size; i += 4) {
+          uint32_t words[4];
+          block(key, first + static_cast<uint64_t>(i / 4), words);
+          for (int64_t j = 0; j < 4 && i + j < size; ++j) {
+            const A value = words[j] < limit ? load(x[i + j]) * scale : A(0);
+            out[i + j] = store<T>(args.accumulate ? load(out[i + j]) + value : value);
+          }
+        }
+      }
+    });
+  });
+}
+
+void linear_column_sums(const Operand& dy, const Operand& target) {
+  with_type(dy.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    using A = Accumulator<T>;
+    parallel_for(0, dy.row_size, 64, [&](int64_t begin, int64_t end) {
+      A* sum = target.as<A>();
+      for (int64_t row = 0; row < dy.rows; ++row) {
+        const T* d = dy.row<T>(row);
+        for (int64_t i = begin; i < end; ++i) sum[i] += load(d[i]);
+      }
+    });
+  });
+}
+
+}  // namespace serval::SERVAL_ISA

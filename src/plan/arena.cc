@@ -1,0 +1,110 @@
+#include "plan/arena.h"
+
+#include <algorithm>
+
+#include "program/op.h"
+
+namespace serval {
+namespace {
+
+struct Item {
+  int64_t bytes = 0, first = 0, last = 0;
+  int64_t tensor = -1, call = -1;  // one of the two
+  int64_t offset = 0;
+};
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+std::vector<Item> items_of(const Program& program) {
+  std::vector<Item> items;
+  const auto lives = lifetimes(program);
+  const int64_t end = static_cast<int64_t>(program.calls.size());
+  for (size_t id = 0; id < program.tensors.size(); ++id) {
+    const auto& decl = program.tensors[id];
+    if (decl.kind == TensorKind::state || decl.base != kNone || decl.span_bytes() == 0) continue;
+    if (decl.kind == TensorKind::input)
+      items.push_back(
+          {.bytes = aligned(decl.span_bytes()), .first = 0, .last = end, .tensor = static_cast<int64_t>(id)});
+    else if (lives[id].first >= 0)
+      items.push_back({.bytes = aligned(decl.span_bytes()),
+                       .first = lives[id].first,
+                       .last = lives[id].last,
+                       .tensor = static_cast<int64_t>(id)});
+  }
+  for (size_t c = 0; c < program.calls.size(); ++c) {
+    const auto& call = program.calls[c];
+    if (call.op->workspace == nullptr || call.entry == EntryKind::wait) continue;
+    if (const int64_t bytes = call.op->workspace(CallView{program, call}); bytes > 0) {
+      const int64_t at = static_cast<int64_t>(c);
+      items.push_back({.bytes = aligned(bytes), .first = at, .last = at, .call = at});
+    }
+  }
+  return items;
+}
+
+}  // namespace
+
+std::vector<Lifetime> lifetimes(const Program& program) {
+  std::vector<Lifetime> lives(program.tensors.size());
+  const auto touch = [&](TensorId id, int64_t at) {
+    auto& life = lives[static_cast<size_t>(program.root(id))];
+    if (life.first < 0) life.first = at;
+    life.last = std::max(life.last, at);
+  };
+  for (size_t c = 0; c < program.calls.size(); ++c) {
+    const auto& call = program.calls[c];
+    for_each_operand(call, [&](TensorId id) { touch(id, static_cast<int64_t>(c)); });
+    if (call.entry == EntryKind::wait)
+      for_each_operand(program.calls[static_cast<size_t>(call.pair)],
+                       [&](TensorId id) { touch(id, static_cast<int64_t>(c)); });
+  }
+  return lives;
+}
+
+ArenaPlan plan_arena(const Program& program) {
+  std::vector<Item> items = items_of(program);
+  // Greedy by size: the largest first, each at the lowest offset that is free for its whole life.
+  std::stable_sort(items.begin(), items.end(),
+                   [](const Item& a, const Item& b) { return a.bytes > b.bytes; });
+  ArenaPlan plan;
+  plan.offsets.assign(program.tensors.size(), -1);
+  plan.workspace_offsets.assign(program.calls.size(), -1);
+  std::vector<const Item*> placed;  // by offset
+  for (auto& item : items) {
+    int64_t best = -1, best_gap = 0, end = 0;
+    for (const Item* other : placed) {
+      if (other->last < item.first || item.last < other->first) continue;
+      const int64_t gap = other->offset - end;
+      if (gap >= item.bytes && (best < 0 || gap < best_gap)) {
+        best = end;
+        best_gap = gap;
+      }
+      end = std::max(end, other->offset + other->bytes);
+    }
+    item.offset = best >= 0 ? best : end;
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), &item,
+                                   [](const Item* a, const Item* b) { return a->offset < b->offset; }),
+                  &item);
+    plan.bytes = std::max(plan.bytes, item.offset + item.bytes);
+    if (item.tensor >= 0)
+      plan.offsets[static_cast<size_t>(item.tensor)] = item.offset;
+    else
+      plan.workspace_offsets[static_cast<size_t>(item.call)] = item.offset;
+  }
+  return plan;
+}
+
+int64_t arena_lower_bound(const Program& program) {
+  std::vector<int64_t> change(program.calls.size() + 2, 0);
+  for (const auto& item : items_of(program)) {
+    change[static_cast<size_t>(item.first)] += item.bytes;
+    change[static_cast<size_t>(item.last) + 1] -= item.bytes;
+  }
+  int64_t alive = 0, most = 0;
+  for (const int64_t delta : change) most = std::max(most, alive += delta);
+  return most;
+}
+
+}  // namespace serval

@@ -1,0 +1,143 @@
+#include "plan/recompute.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "program/op.h"
+
+namespace serval {
+namespace {
+
+// Where each root temporary is written for the first time.
+std::vector<int64_t> producers(const Program& program) {
+  std::vector<int64_t> producer(program.tensors.size(), -1);
+  for (size_t i = 0; i < program.calls.size(); ++i)
+    for (const TensorId id : program.calls[i].outputs)
+      if (id != kNone && producer[static_cast<size_t>(program.root(id))] < 0)
+        producer[static_cast<size_t>(program.root(id))] = static_cast<int64_t>(i);
+  return producer;
+}
+
+// Only a pure forward call on whole tensors can be repeated.
+bool repeatable(const OpCall& call) {
+  return call.phase == Phase::forward && call.updates.empty() && call.entry == EntryKind::call;
+}
+
+template <class Predicate>
+DropList drop_where(const Program& program, Predicate predicate) {
+  DropList drop(program.tensors.size(), false);
+  for (const auto& call : program.calls) {
+    if (!repeatable(call)) continue;
+    for (size_t o = 0; o < call.outputs.size(); ++o) {
+      const TensorId id = call.outputs[o];
+      if (id != kNone && program.tensor(id).base == kNone && predicate(call, o))
+        drop[static_cast<size_t>(id)] = true;
+    }
+  }
+  return drop;
+}
+
+class Recomputer {
+ public:
+  Recomputer(const Program& source, const DropList& drop)
+      : source_(source), drop_(drop), producer_(producers(source)), builder_(result_) {
+    result_.name = source.name;
+    result_.tensors = source.tensors;
+    builder_.set_phase(Phase::backward);
+  }
+
+  Program run() {
+    for (const auto& call : source_.calls) {
+      OpCall copy = call;
+      if (call.phase == Phase::backward)
+        for (TensorId& id : copy.inputs) id = available(id);
+      if (copy.entry == EntryKind::wait) copy.pair = position_[static_cast<size_t>(copy.pair)];
+      position_.push_back(static_cast<int32_t>(result_.calls.size()));
+      result_.calls.push_back(std::move(copy));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  bool dropped(TensorId root) const {
+    return static_cast<size_t>(root) < drop_.size() && drop_[static_cast<size_t>(root)];
+  }
+
+  // The tensor itself where it is kept, else its second computation.
+  TensorId available(TensorId id) {
+    if (id == kNone || !dropped(source_.root(id))) return id;
+    const TensorId again = compute_again(source_.root(id));
+    if (source_.tensor(id).base == kNone) return again;
+    return builder_.same_view(id, again);
+  }
+
+  TensorId compute_again(TensorId root) {
+    if (const auto it = again_.find(root); it != again_.end()) return it->second;
+    const OpCall call = source_.calls[static_cast<size_t>(producer_[static_cast<size_t>(root)])];
+    const size_t index =
+        static_cast<size_t>(std::find(call.outputs.begin(), call.outputs.end(), root) - call.outputs.begin());
+    if (call.op->recompute != nullptr) {
+      // The rule may read other outputs of the call, where they are kept.
+      OpCall view = call;
+      for (size_t o = 0; o < view.outputs.size(); ++o)
+        if (view.outputs[o] != kNone && dropped(view.outputs[o])) view.outputs[o] = kNone;
+      const size_t before = result_.calls.size();
+      if (const TensorId id = call.op->recompute(builder_, view, index); id != kNone) {
+        for (size_t c = before; c < result_.calls.size(); ++c) result_.calls[c].recomputed = true;
+        return again_[root] = id;
+      }
+    }
+    OpCall repeat = call;
+    repeat.phase = Phase::backward;
+    repeat.recomputed = true;
+    for (TensorId& id : repeat.inputs) id = available(id);
+    for (TensorId& id : repeat.outputs) {
+      if (id == kNone) continue;
+      const TensorId old = id;
+      TensorDecl decl = result_.tensor(old);
+      decl.name += ".again";
+      result_.tensors.push_back(std::move(decl));
+      id = static_cast<TensorId>(result_.tensors.size() - 1);
+      if (dropped(old)) again_[old] = id;
+    }
+    result_.calls.push_back(repeat);
+    return again_.at(root);
+  }
+
+  const Program& source_;
+  const DropList& drop_;
+  std::vector<int64_t> producer_;
+  Program result_;
+  ProgramBuilder builder_;
+  std::map<TensorId, TensorId> again_;
+  std::vector<int32_t> position_;  // of each source call in the result
+};
+
+}  // namespace
+
+DropList drop_cheap(const Program& program) {
+  return drop_where(program, [](const OpCall& call, size_t output) {
+    return (call.op->cheap_outputs >> output & 1u) != 0;
+  });
+}
+
+DropList drop_all_but_block_inputs(const Program& program) {
+  return drop_where(program, [&](const OpCall& call, size_t output) {
+    return call.name.find("layers.") != std::string::npos && !program.tensor(call.outputs[output]).keep;
+  });
+}
+
+DropList drop_ops(const Program& program, const std::vector<std::string>& op_names) {
+  return drop_where(program, [&](const OpCall& call, size_t output) {
+    if (program.tensor(call.outputs[output]).keep) return false;
+    return (call.op->cheap_outputs >> output & 1u) != 0 ||
+           std::find(op_names.begin(), op_names.end(), call.op->name) != op_names.end();
+  });
+}
+
+Program recompute(const Program& program, const DropList& drop) {
+  return Recomputer(program, drop).run();
+}
+
+}  // namespace serval

@@ -1,0 +1,83 @@
+// The descriptor of an op: all that the passes and the executor need to know of it. src/ops holds one folder
+// an op and the table of all of them; nothing on this floor names one.
+#pragma once
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "program/program.h"
+#include "tensor/operand.h"
+
+namespace serval {
+
+class DeriveContext;
+
+// One call with the declarations of its operands.
+struct CallView {
+  const Program& program;
+  const OpCall& call;
+  bool has_input(size_t i) const { return i < call.inputs.size() && call.inputs[i] != kNone; }
+  bool has_update(size_t i) const { return i < call.updates.size() && call.updates[i] != kNone; }
+  bool has_output(size_t i) const { return i < call.outputs.size() && call.outputs[i] != kNone; }
+  const TensorDecl& input(size_t i) const { return program.tensor(call.inputs[i]); }
+  const TensorDecl& output(size_t i) const { return program.tensor(call.outputs[i]); }
+  const TensorDecl& update(size_t i) const { return program.tensor(call.updates[i]); }
+  const Attributes& attributes() const { return call.attributes; }
+};
+
+// What the shape rule says of an output.
+struct OutputSpec {
+  DType dtype = DType::f32;
+  Shape shape;
+  TensorId count = kNone;
+  const char* suffix = "";  // of the temporary's name
+  bool absent = false;      // this output is not computed in this call
+};
+
+// Floating-point operations and bytes read and written once each, at capacity.
+struct Cost {
+  double flops = 0;
+  double bytes = 0;
+};
+
+// The operands of one call at run time. Kernels are compiled once per instruction set, hence plain pointers.
+struct KernelContext {
+  const Operand* inputs = nullptr;
+  const Operand* outputs = nullptr;
+  const Operand* updates = nullptr;
+  int num_inputs = 0, num_outputs = 0, num_updates = 0;
+  const Attributes* attributes = nullptr;
+  const char* name = "";  // of the call
+  void* workspace = nullptr;
+
+  SERVAL_INLINE const Operand& input(int i) const { return i < num_inputs ? inputs[i] : kAbsentOperand; }
+  SERVAL_INLINE const Operand& output(int i) const { return i < num_outputs ? outputs[i] : kAbsentOperand; }
+  SERVAL_INLINE const Operand& update(int i) const { return i < num_updates ? updates[i] : kAbsentOperand; }
+};
+
+struct Op {
+  std::string_view name;
+  // Checks the operands (SERVAL_CHECK: a wrong shape here is a bug of a model file) and describes the
+  // outputs.
+  std::vector<OutputSpec> (*infer)(const CallView&) = nullptr;
+  // nullptr: bytes of all operands, no FLOPs.
+  Cost (*cost)(const CallView&) = nullptr;
+  // Appends the calls that compute the gradients; nullptr: the op has none.
+  void (*derive)(DeriveContext&) = nullptr;
+  // Bit i: output i is so cheap to compute again (norms, rotations, activations) that backward never keeps
+  // it.
+  uint32_t cheap_outputs = 0;
+  // The op starts the backward pass by itself: it is a loss.
+  bool is_loss = false;
+  // Appends a shorter way to output `index` that reads other outputs of the call (kNone where they are not
+  // kept) and returns the tensor; or returns kNone to have the call itself repeated.
+  TensorId (*recompute)(ProgramBuilder&, const OpCall&, size_t index) = nullptr;
+  // Scratch bytes of one call; nullptr: none.
+  int64_t (*workspace)(const CallView&) = nullptr;
+  void (*run_cpu)(const KernelContext&) = nullptr;
+  void (*run_cuda)(const KernelContext&, void* stream) = nullptr;
+};
+
+Cost cost_of(const CallView& view);
+
+}  // namespace serval

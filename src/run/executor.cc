@@ -1,0 +1,163 @@
+#include "run/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "base/error.h"
+
+namespace serval {
+
+Executor::Executor(Program program, ArenaPlan plan, void* arena, StateStore& states)
+    : program_(std::move(program)), plan_(std::move(plan)), arena_(arena), states_(states) {
+  bound_.resize(program_.calls.size());
+  seconds_.assign(program_.calls.size(), 0);
+  runs_.assign(program_.calls.size(), 0);
+  for (size_t i = 0; i < program_.calls.size(); ++i) bind(i);
+}
+
+const void* Executor::address(TensorId id) const {
+  const TensorDecl& decl = program_.tensor(id);
+  const TensorId root = program_.root(id);
+  const TensorDecl& whole = program_.tensor(root);
+  const char* base = nullptr;
+  if (whole.kind == TensorKind::state) {
+    base = static_cast<const char*>(states_.data(whole.name));
+  } else {
+    const int64_t offset = plan_.offsets[static_cast<size_t>(root)];
+    if (offset < 0) return nullptr;
+    base = static_cast<const char*>(arena_) + offset;
+  }
+  return base + decl.offset * size_of(decl.dtype);
+}
+
+Operand Executor::operand(TensorId id) const {
+  const TensorDecl& decl = program_.tensor(id);
+  Operand result{const_cast<void*>(address(id)), decl.dtype, decl.row_stride, decl.shape.rows(),
+                 decl.shape.row_size()};
+  if (decl.count != kNone)
+    result.rows = std::min<int64_t>(result.rows, *static_cast<const int32_t*>(address(decl.count)));
+  return result;
+}
+
+void Executor::bind(size_t call_index) {
+  const OpCall& call = program_.calls[call_index];
+  Bound& bound = bound_[call_index];
+  const auto append = [&](TensorId id) {
+    if (id == kNone) {
+      bound.operands.emplace_back();
+      return;
+    }
+    const TensorDecl& decl = program_.tensor(id);
+    bound.operands.push_back({const_cast<void*>(address(id)), decl.dtype, decl.row_stride, decl.shape.rows(),
+                              decl.shape.row_size()});
+    if (decl.count != kNone)
+      bound.counts.push_back(
+          {bound.operands.size() - 1, static_cast<const int32_t*>(address(decl.count)), decl.shape.rows()});
+  };
+  for (const auto* list : {&call.inputs, &call.outputs, &call.updates})
+    for (const TensorId id : *list) append(id);
+  KernelContext& context = bound.context;
+  context.num_inputs = static_cast<int>(call.inputs.size());
+  context.num_outputs = static_cast<int>(call.outputs.size());
+  context.num_updates = static_cast<int>(call.updates.size());
+  context.inputs = bound.operands.data();
+  context.outputs = context.inputs + context.num_inputs;
+  context.updates = context.outputs + context.num_outputs;
+  context.attributes = &call.attributes;
+  context.name = call.name.c_str();
+  if (const int64_t offset = plan_.workspace_offsets[call_index]; offset >= 0)
+    context.workspace = static_cast<char*>(arena_) + offset;
+}
+
+void Executor::write_input(std::string_view name, const void* values, int64_t count, size_t element_size) {
+  const TensorId id = program_.find(name);
+  SERVAL_CHECK(id != kNone && program_.tensor(id).kind == TensorKind::input, "no input '{}'", name);
+  const TensorDecl& decl = program_.tensor(id);
+  SERVAL_CHECK(static_cast<int64_t>(element_size) == size_of(decl.dtype) && count <= decl.shape.elements(),
+               "input '{}' takes {} elements, got {}", name, decl.shape.elements(), count);
+  if (count > 0)
+    std::memcpy(const_cast<void*>(address(id)), values, static_cast<size_t>(count) * element_size);
+}
+
+void Executor::run() {
+  using Clock = std::chrono::steady_clock;
+  for (size_t i = 0; i < bound_.size(); ++i) {
+    const OpCall& call = program_.calls[i];
+    Bound& bound = bound_[i];
+    // On one CPU an asynchronous pair is done at its start.
+    if (call.entry == EntryKind::wait) continue;
+    for (const auto& count : bound.counts)
+      bound.operands[count.operand].rows = std::clamp<int64_t>(*count.value, 0, count.capacity);
+    if (profile_) {
+      const auto begin = Clock::now();
+      call.op->run_cpu(bound.context);
+      seconds_[i] += std::chrono::duration<double>(Clock::now() - begin).count();
+      ++runs_[i];
+    } else {
+      call.op->run_cpu(bound.context);
+    }
+    if (check_nan_) check_finite(call, bound);
+    if (observe_) observe_(call, *this);
+  }
+}
+
+namespace {
+
+// Row of the first value that is not finite, or -1.
+int64_t first_bad_row(const Operand& o) {
+  for (int64_t row = 0; row < o.rows; ++row) {
+    for (int64_t i = 0; i < o.row_size; ++i) {
+      double value = 0;
+      if (o.dtype == DType::f64)
+        value = o.row<double>(row)[i];
+      else if (o.dtype == DType::f32)
+        value = static_cast<double>(o.row<float>(row)[i]);
+      else if (o.dtype == DType::bf16)
+        value = static_cast<double>(static_cast<float>(o.row<BFloat16>(row)[i]));
+      else
+        return -1;
+      if (!std::isfinite(value)) return row;
+    }
+  }
+  return -1;
+}
+
+}  // namespace
+
+void Executor::check_finite(const OpCall& call, const Bound& bound) const {
+  const auto check = [&](TensorId id, const Operand& o) {
+    if (id == kNone || !o) return;
+    const int64_t row = first_bad_row(o);
+    if (row < 0) return;
+    static constexpr const char* phases[] = {"forward", "backward", "update"};
+    fail("check_nan: the first NaN or Inf appeared in the {} of '{}' (op {}), in row {} of the tensor '{}'",
+         phases[static_cast<int>(call.phase)], call.name, call.op->name, row, program_.tensor(id).name);
+  };
+  size_t at = call.inputs.size();
+  for (const TensorId id : call.outputs) check(id, bound.operands[at++]);
+  for (const TensorId id : call.updates) check(id, bound.operands[at++]);
+}
+
+std::vector<OpTime> Executor::times() const {
+  std::map<std::string, OpTime> by_op;
+  for (size_t i = 0; i < program_.calls.size(); ++i) {
+    const OpCall& call = program_.calls[i];
+    OpTime& time = by_op[std::string(call.op->name)];
+    const Cost cost = cost_of(CallView{program_, call});
+    time.op = call.op->name;
+    time.calls += runs_[i];
+    time.seconds += seconds_[i];
+    time.flops += cost.flops * static_cast<double>(runs_[i]);
+    time.bytes += cost.bytes * static_cast<double>(runs_[i]);
+  }
+  std::vector<OpTime> result;
+  for (auto& [name, time] : by_op) result.push_back(time);
+  std::sort(result.begin(), result.end(),
+            [](const OpTime& a, const OpTime& b) { return a.seconds > b.seconds; });
+  return result;
+}
+
+}  // namespace serval

@@ -1,0 +1,70 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "tensor/device.h"
+
+namespace serval {
+namespace {
+
+int64_t meminfo(const std::string& key) {
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  for (int64_t kib = 0; file >> name >> kib; std::getline(file, unit))
+    if (name == key) return kib * 1024;
+  return 0;
+}
+
+class CpuDevice final : public Device {
+ public:
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  std::string name() const override { return "CPU"; }
+  int64_t total_memory() const override { return meminfo("MemTotal:"); }
+  int64_t free_memory() const override { return meminfo("MemAvailable:"); }
+
+  // Anonymous pages: zero at first, resident only once touched, and in huge pages where the system allows.
+  void* allocate(int64_t bytes) override {
+    const size_t size = static_cast<size_t>(bytes > 0 ? bytes : 1);
+    void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+      fail(
+          "cannot allocate {} of memory: {}; a shorter max_length, a smaller batch or gradient_checkpointing "
+          "needs less",
+          human_bytes(bytes), std::strerror(errno));
+    ::madvise(data, size, MADV_HUGEPAGE);
+    sizes_[data] = size;
+    return data;
+  }
+  void release(void* data) override {
+    const auto it = sizes_.find(data);
+    SERVAL_CHECK(it != sizes_.end());
+    ::munmap(data, it->second);
+    sizes_.erase(it);
+  }
+  void copy_from_host(void* target, const void* source, int64_t bytes) override {
+    std::memcpy(target, source, static_cast<size_t>(bytes));
+  }
+  void copy_to_host(void* target, const void* source, int64_t bytes) override {
+    std::memcpy(target, source, static_cast<size_t>(bytes));
+  }
+  void fill_zero(void* target, int64_t bytes) override { std::memset(target, 0, static_cast<size_t>(bytes)); }
+  void synchronize() override {}
+
+ private:
+  std::map<void*, size_t> sizes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device() {
+  return std::make_unique<CpuDevice>();
+}
+
+}  // namespace serval
