@@ -22,6 +22,8 @@ constexpr int kMicroColumns = 2 * kLanes;
 static_assert(kBlockM % kMicroRows == 0 && kBlockN % kMicroColumns == 0);
 
 using Floats = float __attribute__((vector_size(kVectorBytes)));
+using LooseFloats =
+    float __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));  // anywhere in memory
 using Words = uint32_t __attribute__((vector_size(kVectorBytes)));
 using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 
@@ -82,11 +84,7 @@ struct F32Step {
   using Value = float;
   using Vector = Floats;
   static constexpr int kElements = kLanes;
-  static Vector load(const float* data) {
-    Floats vector;
-    memcpy(&vector, data, sizeof(vector));
-    return vector;
-  }
+  static Vector load(const float* data) { return *reinterpret_cast<const LooseFloats*>(data); }
   static void add(Floats& sum, Vector x, Vector y) { sum += x * y; }
 };
 
@@ -223,31 +221,27 @@ void pack_operand(const void* data, Element type, int64_t stride, bool across, i
     pack(static_cast<const uint16_t*>(data) + start, stride, across, count, length, width, panels);
 }
 
-// One panel of A times one panel of B, added to (or, at first, stored in) a piece of the block's sums.
+// One panel of A times one panel of B, added to (or, at first, stored in) a piece of the block's sums. The
+// sums of the loop stay in registers because nothing takes their address.
 void multiply_panels(const float* a, const float* b, int64_t length, bool first, float* sums) {
   Floats total[kMicroRows][2];
 #pragma GCC unroll 16
   for (int row = 0; row < kMicroRows; ++row) total[row][0] = total[row][1] = Floats{};
   for (int64_t k = 0; k < length; ++k) {
-    Floats right[2];
-    memcpy(right, b + k * kMicroColumns, sizeof(right));
+    const auto* line = reinterpret_cast<const LooseFloats*>(b + k * kMicroColumns);
+    const Floats right0 = line[0], right1 = line[1];
 #pragma GCC unroll 16
     for (int row = 0; row < kMicroRows; ++row) {
       const float left = a[k * kMicroRows + row];
-      total[row][0] += left * right[0];
-      total[row][1] += left * right[1];
+      total[row][0] += left * right0;
+      total[row][1] += left * right1;
     }
   }
 #pragma GCC unroll 16
   for (int row = 0; row < kMicroRows; ++row) {
-    float* target = sums + row * kBlockN;
-    if (!first) {
-      Floats before[2];
-      memcpy(before, target, sizeof(before));
-      total[row][0] += before[0];
-      total[row][1] += before[1];
-    }
-    memcpy(target, total[row], sizeof(total[row]));
+    auto* target = reinterpret_cast<LooseFloats*>(sums + row * kBlockN);
+    target[0] = first ? total[row][0] : target[0] + total[row][0];
+    target[1] = first ? total[row][1] : target[1] + total[row][1];
   }
 }
 

@@ -210,6 +210,21 @@ TEST_P(GemmTest, LongSums) {
            .accumulate = true});
 }
 
+TEST_P(GemmTest, TallGradients) {
+  for (const auto& [in, out] : kTypes)
+    for (int64_t n : {1, 16, 17})
+      run({.m = 16 * n + 261,
+           .n = n,
+           .k = 37,
+           .in = in,
+           .out = out,
+           .a_transposed = true,
+           .accumulate = true,
+           .alpha = 0.5f,
+           .bias = true,
+           .padding = 3});
+}
+
 TEST_P(GemmTest, EmptySizes) {
   for (const auto& [in, out] : kTypes)
     for (bool accumulate : {false, true})
@@ -251,6 +266,20 @@ TEST(Gemm, FewRowsAreIndependentOfTheThreadCount) {
   const Matrix one = problem.run();
   set_num_threads(3);
   EXPECT_EQ(one.bytes, problem.run().bytes);
+  set_num_threads(0);
+}
+
+TEST(Gemm, InsideAParallelRegion) {
+  const Problem problem(
+      {.m = 40, .n = 50, .k = 60, .in = DType::bf16, .out = DType::bf16, .b_transposed = true});
+  set_num_threads(1);
+  const Matrix serial = problem.run();
+  set_num_threads(2);
+  std::vector<Matrix> results(2);
+  parallel_for(0, 2, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) results[static_cast<size_t>(i)] = problem.run();
+  });
+  for (const Matrix& result : results) EXPECT_EQ(result.bytes, serial.bytes);
   set_num_threads(0);
 }
 
