@@ -1,0 +1,103 @@
+// The batches of a training run, as whole optimiser steps: the loss divides by the labelled tokens of all
+// their micro-batches. Documents are laid end to end and never padded; `cu_seqlens` says where each begins. A
+// row is one document, or with packing one bin of documents. Each epoch has its own order, a pure function of
+// seed and epoch, so a stream that is restored continues exactly as one that never stopped.
+//
+//   BatchStream stream(std::move(examples), {.batch_size = 4, .accumulation = 2, .seed = 42});
+//   const StepBatch step = stream.next();              // without end: epoch after epoch
+//   checkpoint.set("data", stream.state());
+//   other.restore(checkpoint.at("data"), path);
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "data/examples.h"
+#include "data/packing.h"
+
+namespace serval {
+
+struct MicroBatch {
+  std::vector<int32_t> input_ids, position_ids;  // positions begin again with each document
+  std::vector<int32_t> cu_seqlens;               // documents + 1: first token of each, and the end
+  std::vector<int32_t> label_rows;               // tokens whose successor is trained, ascending
+  std::vector<int32_t> labels;                   // those successors
+
+  int64_t num_tokens() const { return static_cast<int64_t>(input_ids.size()); }
+  int64_t num_documents() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
+  int64_t num_labels() const { return static_cast<int64_t>(labels.size()); }
+  friend bool operator==(const MicroBatch&, const MicroBatch&) = default;
+};
+
+struct StepBatch {
+  std::vector<MicroBatch> micro_batches;
+  int64_t num_tokens = 0, num_labels = 0;
+  double epoch = 0;  // passes over the data once this step is done
+  friend bool operator==(const StepBatch&, const StepBatch&) = default;
+};
+
+// The most that any micro-batch can hold, in whatever order the rows come.
+struct BatchCapacity {
+  int64_t tokens = 0, documents = 0, labels = 0;
+};
+
+MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> documents);
+
+struct BatchOptions {
+  int64_t batch_size = 1;    // rows of a micro-batch
+  int64_t accumulation = 1;  // micro-batches of an optimiser step; the last step of an epoch may have fewer
+  bool packing = false;
+  int64_t max_length = 0;  // of a packed row
+  uint64_t seed = 42;
+  bool shuffle = true;
+  bool drop_last = false;  // leave out the last micro-batch of an epoch where it is not full
+};
+
+class BatchStream {
+ public:
+  BatchStream(Examples examples, const BatchOptions& options);
+
+  StepBatch next();
+  int64_t num_rows() const { return packing_.num_bins(); }
+  int64_t micro_batches_per_epoch() const { return micro_batches_; }
+  int64_t steps_per_epoch() const;
+  double utilisation() const { return packing_.utilisation; }  // of packed rows; 1 without packing
+  BatchCapacity capacity() const;
+  int64_t max_tokens_per_micro_batch() const { return capacity().tokens; }
+  int64_t max_documents_per_micro_batch() const { return capacity().documents; }
+  int64_t max_labels_per_micro_batch() const { return capacity().labels; }
+  const Examples& examples() const { return examples_; }
+
+  // {"epoch", "position", "rows"}: whole epochs done, micro-batches done of this one, and a check of the
+  // data.
+  Json state() const;
+  void restore(const Json& state, const std::string& where);
+
+ private:
+  void begin_epoch(int64_t epoch);
+
+  Examples examples_;
+  BatchOptions options_;
+  Packing packing_;  // without packing: one document a bin
+  int64_t micro_batches_ = 0;
+  int64_t epoch_ = 0, position_ = 0;
+  std::vector<int64_t> order_;  // of the rows in this epoch
+};
+
+// Evaluation: the documents in their order, once.
+class EvaluationBatches {
+ public:
+  EvaluationBatches(const Examples& examples, int64_t batch_size);
+  std::optional<MicroBatch> next();
+  void rewind() { position_ = 0; }
+  BatchCapacity capacity() const;
+
+ private:
+  const Examples& examples_;
+  int64_t batch_size_, position_ = 0;
+};
+
+}  // namespace serval

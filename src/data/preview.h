@@ -1,0 +1,27 @@
+// What the model will be trained on, for the user's eyes: the text of the first examples with the trained
+// tokens in colour, or in [[double brackets]] where there is no colour.
+//
+//   log_line(preview_examples(data.examples, tokenizer, 3, use_colour()));
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "data/examples.h"
+#include "text/tokenizer.h"
+
+namespace serval {
+
+std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
+                             bool colour);
+
+struct PreviewPiece {
+  std::string text;
+  bool trained = false;
+};
+
+// Neighbours of one kind are joined. Control characters are shown as \x1b, so that no dataset drives a
+// terminal.
+std::string preview_text(std::span<const PreviewPiece> pieces, bool colour);
+
+}  // namespace serval
