@@ -12,9 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "data/dataset.h"
@@ -66,16 +64,5 @@ struct TokenizedRow {
 // Not yet cut to max_length.
 TokenizedRow tokenize_row(const TrainingRow& row, const DatasetShape& shape, const Tokenizer& tokenizer,
                           const ChatTemplate* chat_template, const ExampleOptions& options);
-
-// Of each token: does it lie inside one of the spans? Blanks may stick out; a token without bytes is outside.
-std::vector<bool> tokens_inside(std::string_view text, const Encoding& tokens,
-                                std::span<const TextSpan> spans);
-
-// Of each token of prompt + completion: does it belong to the completion? `prompt_bytes` is where the
-// completion's text begins; unset where the prompt alone reads otherwise, so that the completion begins where
-// tokens diverge.
-std::vector<bool> tokens_of_completion(std::string_view text, const Encoding& whole,
-                                       std::span<const int32_t> prompt_ids,
-                                       std::optional<int64_t> prompt_bytes);
 
 }  // namespace serval

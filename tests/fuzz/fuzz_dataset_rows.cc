@@ -1,0 +1,50 @@
+// Any bytes as a dataset file: it is read to the end or refused by a UserError, and nothing else happens.
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/dataset.h"
+#include "data/row_shape.h"
+
+namespace {
+
+// One file of this process, in memory where the system has such a place.
+const std::string& dataset_path() {
+  static const std::string path = (serval::directory_exists("/dev/shm") ? "/dev/shm" : "/tmp") +
+                                  std::string("/serval-fuzz-") + std::to_string(getpid());
+  return path;
+}
+
+void overwrite(std::string_view bytes) {
+  std::FILE* file = std::fopen(dataset_path().c_str(), "wb");
+  if (file == nullptr || std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) std::abort();
+  std::fclose(file);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  // The first byte picks the options, the rest is the file.
+  const serval::ShapeOptions options{.text_field = (data[0] & 2) != 0 ? "a" : "text",
+                                     .has_chat_template = (data[0] & 1) != 0};
+  overwrite({reinterpret_cast<const char*>(data) + 1, size - 1});
+  try {
+    const auto rows = serval::open_dataset(dataset_path());
+    unlink(dataset_path().c_str());
+    const serval::DatasetShape shape = serval::detect_shape(*rows, options);
+    for (int64_t i = 0; i < rows->size(); ++i) {
+      const serval::TrainingRow row = serval::read_training_row(rows->row(i), shape, rows->where(i));
+      if (shape.chat && row.prompt_messages > static_cast<int64_t>(row.conversation.at("messages").size()))
+        std::abort();
+    }
+  } catch (const serval::UserError& error) {
+    if (std::string_view(error.what()).empty()) std::abort();
+  }
+  return 0;
+}
