@@ -1,7 +1,7 @@
-// Errors of two kinds. A UserError says that a file, a key, a value or a shape that the user gave is wrong; its
-// message is one line: what was read and where, what was expected, what to do. A broken invariant of our own
-// aborts through SERVAL_CHECK. User errors travel as exceptions up to the verb in src/cli, which prints them
-// and exits with 1 (failed) or 2 (wrong usage).
+// Errors of two kinds. A UserError says that a file, a key, a value or a shape that the user gave is wrong;
+// its message is one line: what was read and where, what was expected, what to do. A broken invariant of our
+// own aborts through SERVAL_CHECK. User errors travel as exceptions up to the verb in src/cli, which prints
+// them and exits with 1 (failed) or 2 (wrong usage).
 //
 //   if (rows != expected) fail("{}: tensor '{}' has {} rows, expected {}", path, name, rows, expected);
 #pragma once
@@ -39,14 +39,16 @@ template <class... Args>
 }  // namespace serval
 
 // An invariant of the program itself. Always on: the cost is a predictable branch.
-#define SERVAL_CHECK(condition, ...)                                                          \
-  do {                                                                                        \
-    if (!(condition)) [[unlikely]]                                                            \
+#define SERVAL_CHECK(condition, ...)                                                             \
+  do {                                                                                           \
+    if (!(condition)) [[unlikely]]                                                               \
       ::serval::check_failed(#condition, __FILE__, __LINE__, ::serval::check_text(__VA_ARGS__)); \
   } while (false)
 
 namespace serval {
-inline std::string check_text() { return {}; }
+inline std::string check_text() {
+  return {};
+}
 template <class... Args>
 std::string check_text(fmt::format_string<Args...> format, Args&&... args) {
   return fmt::format(format, std::forward<Args>(args)...);

@@ -17,7 +17,9 @@ namespace serval {
 namespace fs = std::filesystem;
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+  return std::strerror(errno);
+}
 
 std::string temporary_name(const std::string& path) {
   static int counter = 0;
@@ -142,7 +144,9 @@ AtomicFile::~AtomicFile() {
   }
 }
 
-void AtomicFile::write(std::string_view bytes) { write(std::as_bytes(std::span(bytes.data(), bytes.size()))); }
+void AtomicFile::write(std::string_view bytes) {
+  write(std::as_bytes(std::span(bytes.data(), bytes.size())));
+}
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
@@ -230,7 +234,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 void MappedFile::forget(size_t offset, size_t size) const {
   constexpr size_t kPage = 4096;
-  const size_t begin = (offset + kPage - 1) / kPage * kPage, end = std::min(offset + size, size_) / kPage * kPage;
+  const size_t begin = (offset + kPage - 1) / kPage * kPage,
+               end = std::min(offset + size, size_) / kPage * kPage;
   if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 

@@ -1,5 +1,6 @@
-// Reading and writing files. Whatever Serval writes appears whole or not at all: it is written under a temporary
-// name in the same folder, synced, then renamed. All failures are UserErrors with the path and the system's reason.
+// Reading and writing files. Whatever Serval writes appears whole or not at all: it is written under a
+// temporary name in the same folder, synced, then renamed. All failures are UserErrors with the path and the
+// system's reason.
 //
 //   std::string text = read_file("config.json", 16 << 20);
 //   AtomicFile file("out/model.safetensors");
@@ -19,7 +20,7 @@ namespace serval {
 
 // `max_bytes` guards against reading a file of the wrong kind whole.
 std::string read_file(const std::string& path, int64_t max_bytes = int64_t{1} << 31);
-bool file_exists(const std::string& path);       // a regular file (or a link to one)
+bool file_exists(const std::string& path);  // a regular file (or a link to one)
 bool directory_exists(const std::string& path);
 int64_t file_size(const std::string& path);
 void make_directories(const std::string& path);
@@ -48,7 +49,8 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-// A directory that appears whole: fill path(), then commit() renames it to its final name, replacing an older one.
+// A directory that appears whole: fill path(), then commit() renames it to its final name, replacing an older
+// one.
 class AtomicDirectory {
  public:
   explicit AtomicDirectory(std::string final_path);

@@ -27,7 +27,8 @@ Json convert(const simdjson::dom::element& element, const std::string& where) {
       std::unordered_set<std::string_view> seen;
       const simdjson::dom::object members = element;
       for (const auto field : members) {
-        if (!seen.insert(field.key).second) fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
+        if (!seen.insert(field.key).second)
+          fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
         result.emplace_back(std::string(field.key), convert(field.value, where));
       }
       return Json(std::move(result));
@@ -64,8 +65,9 @@ void write(const Json& value, int indent, int depth, std::string& out) {
     out += std::to_string(value.as_int());
   } else if (value.is_double()) {
     const double number = value.as_double();
-    out += std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity")
-                                                           : python_float_repr(number);
+    out += std::isnan(number)   ? "NaN"
+           : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity")
+                                : python_float_repr(number);
   } else if (value.is_string()) {
     out += json_quote(value.as_string());
   } else if (value.is_array()) {
@@ -113,7 +115,8 @@ Json Json::parse(std::string_view text, const std::string& where) {
 }
 
 const char* Json::type_name() const {
-  static constexpr const char* names[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
+  static constexpr const char* names[] = {"null",   "boolean", "integer", "number",
+                                          "string", "array",   "object"};
   return names[value_.index()];
 }
 
@@ -142,8 +145,12 @@ const Json::Object& Json::as_object() const {
   if (const auto* v = std::get_if<Object>(&value_)) return *v;
   wrong_type(*this, "an object");
 }
-Json::Array& Json::as_array() { return const_cast<Array&>(std::as_const(*this).as_array()); }
-Json::Object& Json::as_object() { return const_cast<Object&>(std::as_const(*this).as_object()); }
+Json::Array& Json::as_array() {
+  return const_cast<Array&>(std::as_const(*this).as_array());
+}
+Json::Object& Json::as_object() {
+  return const_cast<Object&>(std::as_const(*this).as_object());
+}
 
 const Json* Json::find(std::string_view key) const {
   const auto* members = std::get_if<Object>(&value_);
@@ -152,7 +159,9 @@ const Json* Json::find(std::string_view key) const {
     if (name == key) return &value;
   return nullptr;
 }
-Json* Json::find(std::string_view key) { return const_cast<Json*>(std::as_const(*this).find(key)); }
+Json* Json::find(std::string_view key) {
+  return const_cast<Json*>(std::as_const(*this).find(key));
+}
 
 const Json& Json::at(std::string_view key) const {
   if (const Json* value = find(key)) return *value;
@@ -221,13 +230,27 @@ std::string json_quote(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20)
           out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));

@@ -1,4 +1,5 @@
-// Messages for the user, on stderr (stdout is for results alone). Colours only on a terminal and without NO_COLOR.
+// Messages for the user, on stderr (stdout is for results alone). Colours only on a terminal and without
+// NO_COLOR.
 #pragma once
 #include <fmt/core.h>
 

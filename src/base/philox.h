@@ -1,6 +1,6 @@
-// Philox4x32-10: a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011). A random number is a pure function of (seed, name, step, micro_step, element), so it does not change
-// when a program is rewritten, recomputed or split over threads. Same bits on every device.
+// Philox4x32-10: a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+// 3", SC 2011). A random number is a pure function of (seed, name, step, micro_step, element), so it does not
+// change when a program is rewritten, recomputed or split over threads. Same bits on every device.
 //
 //   PhiloxKey key = philox_key(seed, "model.layers.3.mlp.down_proj", step, micro_step);
 //   float u = philox_uniform(key, element);   // in [0, 1), 24 bits
@@ -23,7 +23,8 @@ constexpr uint64_t stable_hash(std::string_view text) {
   return hash;
 }
 
-__attribute__((always_inline)) constexpr PhiloxKey philox_key(uint64_t seed, uint64_t name_hash, uint32_t step, uint32_t micro_step) {
+__attribute__((always_inline)) constexpr PhiloxKey philox_key(uint64_t seed, uint64_t name_hash,
+                                                              uint32_t step, uint32_t micro_step) {
   const uint64_t mixed = (seed + 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull ^ name_hash;
   return {{static_cast<uint32_t>(mixed), static_cast<uint32_t>(mixed >> 32)}, {step, micro_step}};
 }
@@ -36,7 +37,8 @@ constexpr std::array<uint32_t, 4> philox_block(const PhiloxKey& key, uint64_t bl
   uint32_t c2 = key.counter_high[0], c3 = key.counter_high[1], k0 = key.key[0], k1 = key.key[1];
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
-    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0, n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0,
+                   n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
     c1 = static_cast<uint32_t>(p1);
     c3 = static_cast<uint32_t>(p0);
     c0 = n0;

@@ -74,7 +74,7 @@ TensorId ProgramBuilder::rows(TensorId id, int64_t begin, int64_t size) {
   if (begin == 0 && size == view.shape.rows()) return id;
   const TensorId root = program_.root(id);
   view.name += fmt::format("[{}:{}]", begin, begin + size);
-  view.shape = {size, view.shape.row_size()};
+  view.shape = view.shape.rank() == 1 ? Shape{size} : Shape{size, view.shape.row_size()};
   view.offset += begin * view.row_stride;
   view.base = root;
   view.count = kNone;

@@ -1,5 +1,6 @@
 // Where tests find files: fixtures of the repository, and the optional real data of SERVAL_TEST_DATA
-// (else ../shared/data beside the checkout). A test that needs the real data and does not find it skips, saying so.
+// (else ../shared/data beside the checkout). A test that needs the real data and does not find it skips,
+// saying so.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -33,6 +34,6 @@ inline std::string scratch_directory() {
 
 }  // namespace serval::testing
 
-#define SERVAL_NEEDS_DATA(name)                                                                      \
-  if (!std::filesystem::exists(::serval::testing::test_data(name)))                                  \
+#define SERVAL_NEEDS_DATA(name)                                     \
+  if (!std::filesystem::exists(::serval::testing::test_data(name))) \
   GTEST_SKIP() << "needs " << name << " of the shared test data (set SERVAL_TEST_DATA to its folder)"

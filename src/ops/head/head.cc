@@ -136,8 +136,11 @@ TensorId head_logprobs(ProgramBuilder& b, const std::string& name, TensorId hidd
   return b.call(head_logprobs_op, b.scoped(name), {hidden, weight, label_rows, labels})[0];
 }
 
-TensorId logits(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight, TensorId rows) {
-  return b.call(logits_op, b.scoped(name), {hidden, weight, rows})[0];
+TensorId logits(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight, TensorId rows,
+                TensorId target) {
+  std::vector<TensorId> outputs;
+  if (target != kNone) outputs.push_back(target);
+  return b.call(logits_op, b.scoped(name), {hidden, weight, rows}, {}, {}, outputs)[0];
 }
 
 }  // namespace ops

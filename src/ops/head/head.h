@@ -29,6 +29,8 @@ void head_loss(ProgramBuilder& b, const std::string& name, const HeadLossOperand
 
 TensorId head_logprobs(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight,
                        TensorId label_rows, TensorId labels);
-TensorId logits(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight, TensorId rows);
+// `target`: a state that takes the logits, so that the host can read them after the run.
+TensorId logits(ProgramBuilder& b, const std::string& name, TensorId hidden, TensorId weight, TensorId rows,
+                TensorId target = kNone);
 
 }  // namespace serval::ops

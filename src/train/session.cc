@@ -1,0 +1,185 @@
+#include "train/session.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+
+namespace serval {
+namespace {
+
+Cost total_cost(const Program& program) {
+  Cost total;
+  for (const OpCall& call : program.calls) {
+    const Cost cost = cost_of(CallView{program, call});
+    total.flops += cost.flops;
+    total.bytes += cost.bytes;
+  }
+  return total;
+}
+
+bool has_input(const Program& program, std::string_view name) {
+  return program.find(name) != kNone;
+}
+
+}  // namespace
+
+int64_t SessionPlan::arena_bytes() const {
+  return std::max({train_arena.bytes, update_arena.bytes, eval ? eval_arena.bytes : 0});
+}
+
+std::vector<MemoryRow> SessionPlan::states() const {
+  std::map<Role, int64_t> bytes;
+  std::map<std::string, bool, std::less<>> seen;
+  for (const Program* program : {&train, &update, eval ? &*eval : nullptr}) {
+    if (program == nullptr) continue;
+    for (const TensorDecl& decl : program->tensors)
+      if (decl.kind == TensorKind::state && decl.base == kNone && seen.emplace(decl.name, true).second)
+        bytes[decl.role] += decl.shape.elements() * size_of(decl.dtype);
+  }
+  std::vector<MemoryRow> rows;
+  for (const auto& [role, size] : bytes) rows.push_back({name_of(role), size});
+  return rows;
+}
+
+std::vector<MemoryRow> SessionPlan::arena() const {
+  const auto lives = lifetimes(train);
+  const int64_t calls = static_cast<int64_t>(train.calls.size());
+  std::vector<int64_t> alive(static_cast<size_t>(calls) + 1, 0);
+  const auto bytes_of = [&](size_t id) {
+    const TensorDecl& decl = train.tensors[id];
+    const bool in_arena = train_arena.offsets[id] >= 0;
+    return in_arena ? decl.span_bytes() : 0;
+  };
+  for (size_t id = 0; id < train.tensors.size(); ++id) {
+    const bool input = train.tensors[id].kind == TensorKind::input;
+    if (bytes_of(id) == 0) continue;
+    for (int64_t c = input ? 0 : lives[id].first; c <= (input ? calls - 1 : lives[id].last); ++c)
+      alive[static_cast<size_t>(c)] += bytes_of(id);
+  }
+  const auto workspace = [&](int64_t c) {
+    const OpCall& call = train.calls[static_cast<size_t>(c)];
+    return call.op->workspace == nullptr ? 0 : call.op->workspace(CallView{train, call});
+  };
+  int64_t peak = 0;
+  for (int64_t c = 1; c < calls; ++c)
+    if (alive[static_cast<size_t>(c)] + workspace(c) > alive[static_cast<size_t>(peak)] + workspace(peak))
+      peak = c;
+  std::map<Role, int64_t> bytes;
+  for (size_t id = 0; id < train.tensors.size(); ++id) {
+    const bool input = train.tensors[id].kind == TensorKind::input;
+    if (bytes_of(id) > 0 && (input || (lives[id].first <= peak && peak <= lives[id].last)))
+      bytes[train.tensors[id].role] += bytes_of(id);
+  }
+  bytes[Role::workspace] += workspace(peak);
+  std::vector<MemoryRow> rows;
+  int64_t named = 0;
+  for (const auto& [role, size] : bytes) {
+    rows.push_back({role == Role::gradient ? "activation gradients" : name_of(role), size});
+    named += size;
+  }
+  rows.push_back({"arena gaps", arena_bytes() - named});
+  return rows;
+}
+
+Cost SessionPlan::step_cost() const {
+  return total_cost(train);
+}
+Cost SessionPlan::update_cost() const {
+  return total_cost(update);
+}
+
+int64_t SessionPlan::trained_parameters() const {
+  int64_t count = 0;
+  for (const Parameter& parameter : parameters.all())
+    for (const ParameterSlice& slice : parameter.slices)
+      if (slice.trained) count += slice.shape.elements();
+  return count;
+}
+
+SessionPlan plan_session(SessionOptions options) {
+  SessionPlan plan;
+  plan.train = build_train_program(options.model, options.network, options.train_capacity, options.recompute,
+                                   plan.parameters);
+  plan.update = build_update_program(plan.parameters, options.update);
+  if (options.eval_capacity)
+    plan.eval = build_eval_program(options.model, options.network, *options.eval_capacity, plan.parameters);
+  plan.train_arena = plan_arena(plan.train);
+  plan.update_arena = plan_arena(plan.update);
+  if (plan.eval) plan.eval_arena = plan_arena(*plan.eval);
+  plan.options = std::move(options);
+  return plan;
+}
+
+Session::Session(SessionPlan plan, Device& device) : plan_(std::move(plan)), states_(device) {
+  states_.declare(plan_.train);
+  states_.declare(plan_.update);
+  if (plan_.eval) states_.declare(*plan_.eval);
+  states_.allocate();
+  arena_ = Buffer(device, plan_.arena_bytes());
+  train_ = std::make_unique<Executor>(plan_.train, plan_.train_arena, arena_.data(), states_);
+  update_ = std::make_unique<Executor>(plan_.update, plan_.update_arena, arena_.data(), states_);
+  if (plan_.eval) eval_ = std::make_unique<Executor>(*plan_.eval, plan_.eval_arena, arena_.data(), states_);
+}
+
+void Session::set_batch(Executor& executor, const MicroBatch& batch, float row_weight) {
+  const auto count = [](int64_t n) { return std::vector<int32_t>{static_cast<int32_t>(n)}; };
+  executor.set_input("num_tokens", count(batch.num_tokens()));
+  executor.set_input("num_boundaries", count(batch.num_documents() + 1));
+  executor.set_input("num_labels", count(batch.num_labels()));
+  executor.set_input("input_ids", batch.input_ids);
+  executor.set_input("position_ids", batch.position_ids);
+  executor.set_input("cu_seqlens", batch.cu_seqlens);
+  executor.set_input("label_rows", batch.label_rows);
+  executor.set_input("labels", batch.labels);
+  row_weights_.assign(batch.labels.size(), row_weight);
+  executor.set_input("row_weights", row_weights_);
+}
+
+std::vector<double> Session::sums() {
+  std::vector<double> values(4);
+  states_.read("loss.sums", values.data());
+  states_.zero("loss.sums");
+  return values;
+}
+
+StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
+  int64_t labels = 0;
+  for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
+  const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
+  for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
+    set_batch(*train_, batch.micro_batches[i], row_weight);
+    if (has_input(plan_.train, "random"))
+      train_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step,
+                                                       static_cast<int64_t>(i)});
+    train_->run();
+  }
+  const auto s = sums();
+  StepResult result;
+  result.labels = labels;
+  if (labels > 0) {
+    result.loss = s[1] / static_cast<double>(labels);
+    result.accuracy = s[2] / static_cast<double>(labels);
+  }
+  return result;
+}
+
+StepResult Session::step(const StepBatch& batch, const StepSettings& settings) {
+  StepResult result = accumulate(batch, settings);
+  update_->set_input("hyper",
+                     std::vector<double>{settings.learning_rate, static_cast<double>(settings.step)});
+  update_->run();
+  std::vector<double> stats(2);
+  states_.read("optimizer.stats", stats.data());
+  result.grad_norm = stats[0];
+  return result;
+}
+
+std::pair<double, int64_t> Session::evaluate(const MicroBatch& batch) {
+  SERVAL_CHECK(eval_ != nullptr);
+  set_batch(*eval_, batch, 0);
+  eval_->run();
+  return {sums()[1], batch.num_labels()};
+}
+
+}  // namespace serval

@@ -1,0 +1,99 @@
+// The programs, memory and executors of a training run: what happens between two batches. It knows no files
+// and no datasets. plan_session() is a pure function and needs no memory; Session allocates exactly what it
+// says.
+//
+//   SessionPlan plan = plan_session(options);
+//   Session session(std::move(plan), *device);
+//   load_parameters(session.parameters(), Role::weight, checkpoint, session.states());
+//   StepResult r = session.step(batch, {.learning_rate = lr, .step = 1});
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/batch_stream.h"
+#include "plan/arena.h"
+#include "run/executor.h"
+#include "run/state_store.h"
+#include "train/step_programs.h"
+
+namespace serval {
+
+struct SessionOptions {
+  DecoderConfig model;
+  NetworkOptions network;
+  BatchCapacity train_capacity;
+  std::optional<BatchCapacity> eval_capacity;
+  Recompute recompute = Recompute::cheap;
+  UpdateSettings update;
+};
+
+struct MemoryRow {
+  std::string kind;  // "weights", "adapter", ...
+  int64_t bytes = 0;
+};
+
+struct SessionPlan {
+  SessionOptions options;
+  ParameterTable parameters;
+  Program train, update;
+  std::optional<Program> eval;
+  ArenaPlan train_arena, update_arena, eval_arena;
+
+  int64_t arena_bytes() const;            // the largest of the programs'
+  std::vector<MemoryRow> states() const;  // bytes by kind, without padding
+  // What is alive in the training program's arena where most is, by kind; the rest of the arena is its last
+  // row.
+  std::vector<MemoryRow> arena() const;
+  Cost step_cost() const;  // of one micro-step at capacity
+  Cost update_cost() const;
+  int64_t trained_parameters() const;
+};
+SessionPlan plan_session(SessionOptions options);
+
+struct StepSettings {
+  double learning_rate = 0;
+  int64_t step = 0;  // counted from 1
+  uint64_t seed = 0;
+};
+
+struct StepResult {
+  double loss = 0;       // mean over the labelled tokens of the whole step
+  double grad_norm = 0;  // before clipping
+  double accuracy = 0;   // share of labelled tokens whose prediction is right
+  int64_t labels = 0;
+};
+
+class Session {
+ public:
+  Session(SessionPlan plan, Device& device);
+
+  // Forward and backward of every micro-batch, then the update.
+  StepResult step(const StepBatch& batch, const StepSettings& settings);
+  // As step(), without the update: gradients stay in their states. For tests.
+  StepResult accumulate(const StepBatch& batch, const StepSettings& settings);
+  // Adds the micro-batch's sums; mean NLL = first / second.
+  std::pair<double, int64_t> evaluate(const MicroBatch& batch);
+
+  StateStore& states() { return states_; }
+  const ParameterTable& parameters() const { return plan_.parameters; }
+  const SessionPlan& plan() const { return plan_; }
+  Executor& train_executor() { return *train_; }
+  Executor* eval_executor() { return eval_.get(); }
+  Executor& update_executor() { return *update_; }
+
+ private:
+  void set_batch(Executor& executor, const MicroBatch& batch, float row_weight);
+  std::vector<double> sums();
+
+  SessionPlan plan_;
+  StateStore states_;
+  Buffer arena_;
+  std::unique_ptr<Executor> train_, eval_, update_;
+  std::vector<float> row_weights_;
+};
+
+}  // namespace serval

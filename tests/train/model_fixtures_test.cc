@@ -1,0 +1,84 @@
+// Rung 2 of the ladder: loss and every gradient of each family against transformers (float64), f32 within
+// 1e-5.
+#include <gtest/gtest.h>
+
+#include "models/decoder_config.h"
+#include "support/fixture_tensors.h"
+#include "support/test_data.h"
+#include "train/session.h"
+
+namespace serval {
+namespace {
+
+using testing::FixtureSource;
+using testing::read_tensors;
+using testing::relative_error;
+
+MicroBatch batch_of(const Json& expected) {
+  const auto list = [&](const char* key) {
+    std::vector<int32_t> values;
+    for (const Json& item : expected.at(key).as_array())
+      values.push_back(static_cast<int32_t>(item.as_int()));
+    return values;
+  };
+  MicroBatch batch;
+  batch.input_ids = list("input_ids");
+  batch.position_ids = list("position_ids");
+  batch.cu_seqlens = list("cu_seqlens");
+  batch.label_rows = list("label_rows");
+  batch.labels = list("label_ids");
+  return batch;
+}
+
+class ModelFixture : public ::testing::TestWithParam<const char*> {};
+
+SessionOptions options_of(const Json& config, const MicroBatch& batch, DType compute, Recompute recompute) {
+  SessionOptions options;
+  options.model = read_decoder_config(config, "config.json");
+  options.network.compute = compute;
+  options.network.trained = [](const std::string&) { return true; };
+  // Capacities beyond the batch: nothing may depend on them.
+  options.train_capacity = {batch.num_tokens() + 7, batch.num_documents() + 2, batch.num_labels() + 5};
+  options.recompute = recompute;
+  return options;
+}
+
+TEST_P(ModelFixture, LossAndEveryGradient) {
+  const std::string directory = testing::fixture(std::string("models/") + GetParam());
+  const Json config = Json::parse(read_file(directory + "/config.json"), "config.json");
+  const Json expected = Json::parse(read_file(directory + "/expected.json"), "expected.json");
+  const auto tensors = read_tensors(directory + "/expected.safetensors");
+  const MicroBatch batch = batch_of(expected);
+  const auto device = make_cpu_device();
+  for (const DType compute : {DType::f64, DType::f32}) {
+    Session session(plan_session(options_of(config, batch, compute, Recompute::cheap)), *device);
+    load_parameters(session.parameters(), Role::weight, FixtureSource(directory + "/model.safetensors"),
+                    session.states());
+    const StepResult result = session.accumulate({.micro_batches = {batch}}, {.step = 1});
+    // f64: what is left is the rounding of the expected values to f32.
+    const double tolerance = compute == DType::f64 ? 1e-6 : 1e-5;
+    EXPECT_NEAR(result.loss, expected.at("loss").as_double(), tolerance * expected.at("loss").as_double());
+    for (const Parameter& parameter : session.parameters().all()) {
+      const int64_t width = parameter.shape.row_size();
+      std::vector<double> gradient(static_cast<size_t>(parameter.shape.elements()));
+      const auto& state = session.states().state(gradient_state(parameter));
+      convert_elements(session.states().data(state.name), state.dtype, gradient.data(), DType::f64,
+                       state.shape.elements());
+      for (const ParameterSlice& slice : parameter.slices) {
+        const auto begin = gradient.begin() + slice.row_begin * width;
+        const std::vector<double> own(begin, begin + slice.shape.elements());
+        EXPECT_LE(relative_error(own, tensors.at("grad." + slice.name).values), tolerance)
+            << slice.name << " " << name_of(compute);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ModelFixture,
+                         ::testing::Values("llama_a", "llama_b", "llama_tied", "llama_rope_llama3_v4",
+                                           "llama_rope_llama3_v5", "llama_rope_linear", "llama_biases",
+                                           "mistral_a", "mistral_b", "qwen2_a", "qwen2_b", "qwen2_window",
+                                           "qwen3_a", "qwen3_b"));
+
+}  // namespace
+}  // namespace serval
