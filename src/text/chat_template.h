@@ -1,5 +1,5 @@
-// A model's chat template: a conversation becomes the text that the model was trained on, with the byte ranges that
-// the assistant wrote where the template marks them with {% generation %}.
+// A model's chat template: a conversation becomes the text that the model was trained on, with the byte
+// ranges that the assistant wrote where the template marks them with {% generation %}.
 //
 //   ChatTemplate chat = ChatTemplate::from_directory("model");
 //   Json conversation = Json::object();
@@ -8,9 +8,12 @@
 //
 // Rendering equals Python's jinja2 as `transformers` sets it up (ImmutableSandboxedEnvironment, trim_blocks,
 // lstrip_blocks, loop controls, {% generation %}); it cannot reach files or the network, and has limits on
-// steps, depth, output size and memory. A ChatTemplate is immutable and may be used by several threads at once.
+// steps, depth, output size and memory. A ChatTemplate is immutable and may be used by several threads at
+// once.
 #pragma once
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +24,7 @@ namespace serval {
 
 struct RenderOptions {
   bool add_generation_prompt = false;
+  std::optional<int64_t> now;  // Unix time that strftime_now shows; the system's clock where absent
 };
 
 struct TextSpan {
@@ -35,11 +39,12 @@ struct RenderedChat {
 
 class ChatTemplate {
  public:
-  // chat_template.jinja, else "chat_template" of tokenizer_config.json (a string, or a list of {name, template} of
-  // which "default" is taken). bos_token, eos_token and so on come from tokenizer_config.json.
+  // chat_template.jinja, else "chat_template" of tokenizer_config.json (a string, or a list of {name,
+  // template} of which "default" is taken). bos_token, eos_token and so on come from tokenizer_config.json.
   static ChatTemplate from_directory(const std::string& directory);
   static bool exists_in(const std::string& directory);
-  // `variables` are set for every rendering (bos_token, eos_token, ...). Errors carry `where`, line and column.
+  // `variables` are set for every rendering (bos_token, eos_token, ...). Errors carry `where`, line and
+  // column.
   ChatTemplate(std::string_view source, Json variables, const std::string& where);
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

@@ -1,0 +1,14 @@
+// The methods of Python's str, dict, list, tuple, range and int.
+#pragma once
+#include <optional>
+#include <string_view>
+
+#include "text/jinja/value.h"
+
+namespace serval::jinja {
+
+// `object.name` as a callable bound to the object, or absent. What jinja2's sandbox refuses (methods that
+// change a list or a dict, Python's internals) is an undefined value that says so when used.
+std::optional<Value> find_method(const Value& object, std::string_view name);
+
+}  // namespace serval::jinja
