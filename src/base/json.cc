@@ -49,6 +49,44 @@ Json convert(const simdjson::dom::element& element, const std::string& where) {
   return Json();
 }
 
+bool is_too_long_integer(std::string_view number) {
+  if (number.find_first_of("+.eE") != std::string_view::npos) return false;
+  const char* end = number.data() + number.size();
+  int64_t integer = 0;
+  uint64_t natural = 0;
+  return std::from_chars(number.data(), end, integer).ec == std::errc::result_out_of_range &&
+         std::from_chars(number.data(), end, natural).ec != std::errc();
+}
+
+// simdjson refuses integers beyond 64 bits, but real files hold them (a "model_max_length" of 30 digits).
+// "e0" after such digits makes them a floating-point number of the same value.
+std::string long_integers_as_floats(std::string_view text) {
+  constexpr std::string_view kOfNumbers = "0123456789+-.eE";
+  std::string result;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size();) {
+    const size_t end = in_string ? i : std::min(text.find_first_not_of(kOfNumbers, i), text.size());
+    if (end > i) {
+      const std::string_view number = text.substr(i, end - i);
+      result += number;
+      if (is_too_long_integer(number)) result += "e0";
+      i = end;
+      continue;
+    }
+    const bool escape = in_string && text[i] == '\\' && i + 1 < text.size();
+    if (text[i] == '"') in_string = !in_string;
+    result += text.substr(i, escape ? 2 : 1);
+    i += escape ? 2 : 1;
+  }
+  return result;
+}
+
+simdjson::error_code parse_document(simdjson::dom::parser& parser, std::string_view text,
+                                    simdjson::dom::element& root) {
+  if (const auto error = parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth)) return error;
+  return parser.parse(simdjson::padded_string(text)).get(root);
+}
+
 void write(const Json& value, int indent, int depth, std::string& out) {
   const auto new_line = [&](int level) {
     if (indent >= 0) {
@@ -105,12 +143,12 @@ void write(const Json& value, int indent, int depth, std::string& out) {
 
 Json Json::parse(std::string_view text, const std::string& where) {
   simdjson::dom::parser parser;
-  if (parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth) != simdjson::SUCCESS)
-    fail("{}: {} bytes of JSON are too many", where, text.size());
-  const simdjson::padded_string padded(text);
   simdjson::dom::element root;
-  if (const auto error = parser.parse(padded).get(root); error != simdjson::SUCCESS)
-    fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
+  auto error = parse_document(parser, text, root);
+  if (error == simdjson::NUMBER_ERROR) error = parse_document(parser, long_integers_as_floats(text), root);
+  if (error == simdjson::CAPACITY || error == simdjson::MEMALLOC)
+    fail("{}: {} bytes of JSON are too many", where, text.size());
+  if (error != simdjson::SUCCESS) fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
   return convert(root, where);
 }
 

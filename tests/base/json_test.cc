@@ -15,13 +15,27 @@ TEST(Json, KeepsOrderAndTypes) {
 }
 
 TEST(Json, IndentsAsPython) {
-  EXPECT_EQ(Json::parse(R"({"a":[1,2],"b":{}})", "x").dump(2), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}");
+  EXPECT_EQ(Json::parse(R"({"a":[1,2],"b":{}})", "x").dump(2),
+            "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}");
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
   for (const char* text : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "nul", "\"\xff\"", "[1] x", "01"})
     EXPECT_THROW(Json::parse(text, "here"), UserError) << text;
   EXPECT_THROW(Json::parse(std::string(200, '[') + std::string(200, ']'), "deep"), UserError);
+}
+
+TEST(Json, IntegersBeyond64BitsAreFloats) {
+  const Json value = Json::parse(
+      R"({"\"1": 1000000000000000019884624838656, "a": [-99999999999999999999, 9223372036854775807, "1e99999 \\"]})",
+      "x");
+  EXPECT_EQ(value.at("\"1").as_double(), 1e30);
+  EXPECT_EQ(value.at("a").as_array()[0].as_double(), -1e20);
+  EXPECT_EQ(value.at("a").as_array()[1].as_int(), 9223372036854775807);
+  EXPECT_EQ(value.at("a").as_array()[2].as_string(), "1e99999 \\");
+  for (const char* text :
+       {"0000000000000000000000000000001", "100000000000000000000-1", "99999999999999999999 1"})
+    EXPECT_THROW(Json::parse(text, "here"), UserError) << text;
 }
 
 TEST(Json, WrongTypeIsAUserError) {
