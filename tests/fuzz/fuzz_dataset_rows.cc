@@ -36,7 +36,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   overwrite({reinterpret_cast<const char*>(data) + 1, size - 1});
   try {
     const auto rows = serval::open_dataset(dataset_path());
-    unlink(dataset_path().c_str());
     const serval::DatasetShape shape = serval::detect_shape(*rows, options);
     for (int64_t i = 0; i < rows->size(); ++i) {
       const serval::TrainingRow row = serval::read_training_row(rows->row(i), shape, rows->where(i));
@@ -46,5 +45,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const serval::UserError& error) {
     if (std::string_view(error.what()).empty()) std::abort();
   }
+  unlink(dataset_path().c_str());
   return 0;
 }
