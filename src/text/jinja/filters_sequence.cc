@@ -263,7 +263,10 @@ Value groupby(Interpreter& interpreter, const Value& input, const Arguments& arg
   const auto flush = [&] {
     if (members.empty()) return;
     const Value name = path(members.front());
-    groups.push_back(Value::tuple({name, Value::list(std::exchange(members, {}))}));
+    std::vector<Value> pair = {name, Value::list(std::exchange(members, {}))};
+    auto group = std::make_shared<Sequence>(Sequence::Kind::tuple, std::move(pair));
+    group->is_group = true;
+    groups.push_back(Value::sequence(std::move(group)));
   };
   for (const Value& item : sorted(std::move(keyed), false)) {
     Value item_key = key_of(item);

@@ -285,9 +285,8 @@ Interpreter::Flow Interpreter::run_for(const Stmt& statement, const Value& items
     LoopObject& loop;
     ~Close() { loop.close(); }
   } close{*loop};
-  bool is_empty = true;
+  bool finished_one = false;
   while (loop->next()) {
-    is_empty = false;
     spend();
     scope_ = outer;
     push_scope();
@@ -295,8 +294,10 @@ Interpreter::Flow Interpreter::run_for(const Stmt& statement, const Value& items
     assign(*statement.target, loop->current());
     const Flow flow = run_body(statement.body);
     if (flow == Flow::break_loop) break;
+    if (flow == Flow::normal) finished_one = true;
   }
-  if (!is_empty || statement.branches.empty()) return Flow::normal;
+  // As jinja2: the else branch runs unless a body reached its end.
+  if (finished_one || statement.branches.empty()) return Flow::normal;
   scope_ = outer;
   push_scope();
   return run_body(statement.branches[0]);

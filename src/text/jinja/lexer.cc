@@ -119,6 +119,7 @@ class Lexer {
   }
 
   void read_comment(size_t open) {
+    if (position_ >= source_.size()) return;
     const size_t close = source_.find("#}", position_);
     if (close == std::string_view::npos) error(open, "Missing end of comment tag");
     const char sign = close > position_ ? sign_at(source_, close - 1) : '\0';

@@ -32,7 +32,7 @@ template <class... Args>
 
 struct Limits {
   int64_t source_bytes = 1 << 20;
-  int64_t work = 10'000'000;         // evaluation steps, plus one for each 128 bytes of text handled
+  int64_t work = 8'000'000;          // evaluation steps, plus one for each 128 bytes of text handled
   int64_t memory_bytes = 256 << 20;  // alive at one time
   int64_t output_bytes = 64 << 20;
   int64_t range_items = 100'000;  // as jinja2's sandbox

@@ -549,6 +549,8 @@ std::optional<Value> find_method(const Value& object, std::string_view name) {
     } else if (sequence.kind == Sequence::Kind::tuple || sequence.kind == Sequence::Kind::range) {
       methods = kTupleMethods;
     }
+    if (sequence.is_group && name == "grouper") return sequence.items[0];
+    if (sequence.is_group && name == "list") return sequence.items[1];
     if (sequence.kind == Sequence::Kind::range) {
       if (name == "start") return Value(sequence.start);
       if (name == "stop") return Value(sequence.stop);

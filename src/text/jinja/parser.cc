@@ -292,6 +292,10 @@ class Parser {
     macro.body = parse_block_to(end);
     macros_.pop_back();
     open_loops_ = open_loops;
+    for (const Parameter& parameter : macro.parameters)
+      if (parameter.id == kCaller && parameter.default_value == nullptr && macro.uses_caller)
+        error(current().offset,
+              "the special \"caller\" argument of a macro must be omitted or have a default");
   }
 
   void parse_parameters(MacroBody& macro) {
@@ -310,11 +314,6 @@ class Parser {
         parameter.default_value = parse_expression();
       else if (!macro.parameters.empty() && macro.parameters.back().default_value != nullptr)
         error(name.offset, "non-default argument follows default argument");
-      else if (name.text == "caller")
-        error(name.offset,
-              "When defining macros or call blocks the special \"caller\" argument must be omitted or be "
-              "given a "
-              "default.");
       macro.parameters.push_back(std::move(parameter));
     }
     expect_op(")");

@@ -135,6 +135,7 @@ struct Sequence : Object {
   Kind kind;
   std::vector<Value> items;
   int64_t start = 0, stop = 0, step = 1;  // of a range
+  bool is_group = false;                  // a (grouper, list) pair of the filter groupby
 };
 
 // Keeps insertion order.
