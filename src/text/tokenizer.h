@@ -19,8 +19,8 @@
 namespace serval {
 
 struct EncodeOptions {
-  bool add_special_tokens = true;     // what the post-processor adds (BOS, EOS)
-  bool parse_special_tokens = true;   // special tokens written in the text become their ids
+  bool add_special_tokens = true;    // what the post-processor adds (BOS, EOS)
+  bool parse_special_tokens = true;  // special tokens written in the text become their ids
 };
 
 struct Encoding {
@@ -36,7 +36,8 @@ class Tokenizer {
  public:
   // Errors name the file and the part of it that is wrong or not supported.
   static Tokenizer from_directory(const std::string& directory);
-  static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config, const std::string& where);
+  static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
+                             const std::string& where);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
@@ -70,10 +71,11 @@ class DecodeStream {
   std::string finish();          // what was held back; incomplete characters as U+FFFD
 
  private:
+  std::string take(const std::string& text);
   const Tokenizer& tokenizer_;
   bool skip_special_tokens_;
   std::vector<int32_t> pending_;
-  size_t prefix_ = 0;     // ids of pending_ whose text was emitted already, kept as context
+  size_t prefix_ = 0;  // ids of pending_ whose text was emitted already, kept as context
 };
 
 }  // namespace serval

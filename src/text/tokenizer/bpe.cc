@@ -1,0 +1,282 @@
+#include "text/tokenizer/bpe.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "base/error.h"
+#include "text/tokenizer/characters.h"
+
+namespace serval {
+namespace {
+
+constexpr uint64_t kNoPair = ~uint64_t{0};
+constexpr int32_t kNoRank = std::numeric_limits<int32_t>::max();
+// Below this many symbols, looking through all of them beats a queue.
+constexpr size_t kFewSymbols = 32;
+
+uint64_t pair_key(int32_t left, int32_t right) {
+  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
+}
+
+size_t pair_slot(uint64_t pair, size_t mask) {
+  return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> 20) & mask;
+}
+
+struct Candidate {
+  int32_t rank, id;
+  int32_t position;
+  // The standard heap has its largest element on top: the lowest rank, then the leftmost.
+  friend bool operator<(const Candidate& a, const Candidate& b) {
+    return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
+  }
+};
+
+}  // namespace
+
+struct BpeModel::Symbol {
+  int32_t id;
+  uint32_t size;            // bytes of the piece; 0: merged into the symbol before
+  int32_t previous, next;   // merge_many: neighbours, -1 at the ends
+  int32_t rank, merged_id;  // merge_few: the merge with the next symbol
+};
+
+struct BpeModel::Scratch {
+  std::vector<Symbol> symbols;
+  std::vector<Candidate> heap;
+  std::string spelled;
+};
+
+BpeModel::Scratch& BpeModel::scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
+    : vocabulary_(std::move(vocabulary)), options_(std::move(options)), where_(std::move(where)) {
+  constexpr char kHex[] = "0123456789ABCDEF";
+  reads_bytes_ = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    id_of_byte_.push_back(vocabulary_.find(byte_character(static_cast<unsigned char>(byte))));
+    reads_bytes_ = reads_bytes_ && id_of_byte_.back() >= 0;
+    const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
+    fallback_id_.push_back(vocabulary_.find(std::string_view(name, sizeof name)));
+  }
+  whole_ = std::make_unique<std::atomic<Whole>[]>(static_cast<size_t>(vocabulary_.id_end()));
+  reserve_merges(0);
+}
+
+void BpeModel::reserve_merges(size_t count) {
+  std::vector<Merge> old = std::move(merges_);
+  merges_.assign(std::bit_ceil(std::max<size_t>(16, count * 2)), Merge{kNoPair, 0, 0});
+  merge_count_ = 0;
+  for (const Merge& merge : old)
+    if (merge.pair != kNoPair) put_merge(merge.pair, merge.rank, merge.id);
+}
+
+void BpeModel::put_merge(uint64_t pair, int32_t rank, int32_t id) {
+  if (merges_.size() < (merge_count_ + 1) * 2) reserve_merges(merges_.size());
+  const size_t mask = merges_.size() - 1;
+  size_t slot = pair_slot(pair, mask);
+  while (merges_[slot].pair != kNoPair && merges_[slot].pair != pair) slot = (slot + 1) & mask;
+  merge_count_ += merges_[slot].pair == kNoPair;
+  merges_[slot] = {pair, rank, id};
+}
+
+const BpeModel::Merge* BpeModel::find_merge(int32_t left, int32_t right) const {
+  const uint64_t pair = pair_key(left, right);
+  const size_t mask = merges_.size() - 1;
+  for (size_t slot = pair_slot(pair, mask); merges_[slot].pair != kNoPair; slot = (slot + 1) & mask)
+    if (merges_[slot].pair == pair) return &merges_[slot];
+  return nullptr;
+}
+
+void BpeModel::add_merge(std::string_view left, std::string_view right, int64_t rank) {
+  const auto known = [&](std::string_view token) {
+    const int32_t id = vocabulary_.find(token);
+    if (id < 0) fail("{}: model.merges[{}]: the token '{}' is not in the vocabulary", where_, rank, token);
+    return id;
+  };
+  if (rank >= kNoRank) fail("{}: model.merges: too many merges", where_);
+  const int32_t left_id = known(left), right_id = known(right);
+  const std::string_view prefix = options_.continuing_subword_prefix;
+  std::string& merged = scratch().spelled;
+  merged = left;
+  merged += right.substr(std::min(prefix.size(), right.size()));
+  put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), known(merged));
+}
+
+void BpeModel::add_merge(std::string_view line, int64_t rank) {
+  const size_t first = line.find(' ');
+  if (first == std::string_view::npos)
+    fail("{}: model.merges[{}]: expected two tokens with a space between, found '{}'", where_, rank, line);
+  if (line.find(' ', first + 1) == std::string_view::npos)
+    return add_merge(line.substr(0, first), line.substr(first + 1), rank);
+  std::string merged;
+  for (size_t space = first; space != std::string_view::npos; space = line.find(' ', space + 1)) {
+    const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
+    if (left.empty() || right.empty() || vocabulary_.find(left) < 0 || vocabulary_.find(right) < 0) continue;
+    merged = left;
+    merged += right;
+    if (vocabulary_.find(merged) >= 0) return add_merge(left, right, rank);
+  }
+  fail("{}: model.merges[{}]: '{}' cannot be read as two tokens of the vocabulary", where_, rank, line);
+}
+
+int32_t BpeModel::unknown_id() const {
+  const int32_t id = vocabulary_.find(options_.unk_token);
+  if (id < 0) fail("{}: model.unk_token: '{}' is not in the vocabulary", where_, options_.unk_token);
+  return id;
+}
+
+void BpeModel::split_into_symbols(std::string_view piece, bool byte_level,
+                                  std::vector<Symbol>& symbols) const {
+  symbols.clear();
+  const auto add = [&](int32_t id, size_t size) {
+    symbols.push_back({id, static_cast<uint32_t>(size), -1, -1, kNoRank, -1});
+  };
+  if (byte_level) {
+    for (const char byte : piece) add(id_of_byte_[static_cast<unsigned char>(byte)], 1);
+    return;
+  }
+  std::string spelled;
+  size_t unknown_size = 0;  // bytes of the unknown token that is being put together
+  int32_t unknown = -1;
+  const auto end_unknown = [&] {
+    if (unknown_size > 0) add(unknown, unknown_size);
+    unknown_size = 0;
+  };
+  for (size_t at = 0; at < piece.size();) {
+    const size_t begin = at;
+    next_character(piece, at);
+    std::string_view character = piece.substr(begin, at - begin);
+    const size_t size = character.size();
+    const bool prefixed = begin > 0 && !options_.continuing_subword_prefix.empty();
+    const bool suffixed = at == piece.size() && !options_.end_of_word_suffix.empty();
+    if (prefixed || suffixed) {
+      spelled = prefixed ? options_.continuing_subword_prefix : "";
+      spelled += character;
+      if (suffixed) spelled += options_.end_of_word_suffix;
+      character = spelled;
+    }
+    if (const int32_t id = vocabulary_.find(character); id >= 0) {
+      end_unknown();
+      add(id, size);
+      continue;
+    }
+    const bool falls_back =
+        options_.byte_fallback && std::all_of(character.begin(), character.end(), [&](char byte) {
+          return fallback_id_[static_cast<unsigned char>(byte)] >= 0;
+        });
+    if (falls_back) {
+      for (const char byte : character) add(fallback_id_[static_cast<unsigned char>(byte)], 1);
+    } else if (!options_.unk_token.empty()) {
+      if (!options_.fuse_unk) end_unknown();
+      unknown = unknown_id();
+      unknown_size += size;
+    }
+  }
+  end_unknown();
+}
+
+// Takes the lowest rank, leftmost first, until no merge is left.
+void BpeModel::merge_few(std::vector<Symbol>& symbols) const {
+  const auto rank_pair = [&](size_t i) {
+    const Merge* merge = i + 1 < symbols.size() ? find_merge(symbols[i].id, symbols[i + 1].id) : nullptr;
+    symbols[i].rank = merge == nullptr ? kNoRank : merge->rank;
+    symbols[i].merged_id = merge == nullptr ? -1 : merge->id;
+  };
+  for (size_t i = 0; i < symbols.size(); ++i) rank_pair(i);
+  while (symbols.size() > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i < symbols.size(); ++i)
+      if (symbols[i].rank < symbols[best].rank) best = i;
+    if (symbols[best].rank == kNoRank) return;
+    symbols[best].id = symbols[best].merged_id;
+    symbols[best].size += symbols[best + 1].size;
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+    rank_pair(best);
+    if (best > 0) rank_pair(best - 1);
+  }
+}
+
+// The same through a queue: n log n for a text without any split.
+void BpeModel::merge_many(std::vector<Symbol>& symbols) const {
+  std::vector<Candidate>& heap = scratch().heap;
+  heap.clear();
+  const auto at = [&](int32_t i) -> Symbol& { return symbols[static_cast<size_t>(i)]; };
+  const auto count = static_cast<int32_t>(symbols.size());
+  for (int32_t i = 0; i < count; ++i) {
+    at(i).previous = i - 1;
+    at(i).next = i + 1 < count ? i + 1 : -1;
+    if (i + 1 == count) break;
+    if (const Merge* merge = find_merge(at(i).id, at(i + 1).id)) heap.push_back({merge->rank, merge->id, i});
+  }
+  std::make_heap(heap.begin(), heap.end());
+  const auto consider = [&](int32_t left) {
+    if (const Merge* merge = find_merge(at(left).id, at(at(left).next).id)) {
+      heap.push_back({merge->rank, merge->id, left});
+      std::push_heap(heap.begin(), heap.end());
+    }
+  };
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end());
+    const Candidate top = heap.back();
+    heap.pop_back();
+    Symbol& left = at(top.position);
+    if (left.size == 0 || left.next < 0) continue;
+    Symbol& right = at(left.next);
+    // An entry from before one of the two was merged elsewhere is stale.
+    const Merge* merge = find_merge(left.id, right.id);
+    if (merge == nullptr || merge->id != top.id) continue;
+    left.id = top.id;
+    left.size += right.size;
+    left.next = right.next;
+    right.size = 0;
+    if (left.next >= 0) {
+      at(left.next).previous = top.position;
+      consider(top.position);
+    }
+    if (left.previous >= 0) consider(left.previous);
+  }
+  symbols.erase(std::remove_if(symbols.begin(), symbols.end(), [](const Symbol& s) { return s.size == 0; }),
+                symbols.end());
+}
+
+void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const {
+  Scratch& work = scratch();
+  std::atomic<Whole>* whole = nullptr;
+  int32_t whole_id = -1;
+  if (piece.size() <= vocabulary_.longest()) {
+    std::string_view spelled = piece;
+    if (byte_level) {
+      work.spelled.clear();
+      for (const char byte : piece) work.spelled += byte_character(static_cast<unsigned char>(byte));
+      spelled = work.spelled;
+    }
+    whole_id = vocabulary_.find(spelled);
+    if (whole_id >= 0) whole = &whole_[static_cast<size_t>(whole_id)];
+  }
+  if (whole != nullptr && (options_.ignore_merges || whole->load(std::memory_order_relaxed) == Whole::kYes)) {
+    out.push_back({whole_id, 0, piece.size()});
+    return;
+  }
+  std::vector<Symbol>& symbols = work.symbols;
+  split_into_symbols(piece, byte_level, symbols);
+  if (symbols.size() <= kFewSymbols) {
+    merge_few(symbols);
+  } else {
+    merge_many(symbols);
+  }
+  if (whole != nullptr && whole->load(std::memory_order_relaxed) == Whole::kUnknown) {
+    const bool is_whole = symbols.size() == 1 && symbols[0].id == whole_id && symbols[0].size == piece.size();
+    whole->store(is_whole ? Whole::kYes : Whole::kNo, std::memory_order_relaxed);
+  }
+  size_t at = 0;
+  for (const Symbol& symbol : symbols) {
+    out.push_back({symbol.id, at, at + symbol.size});
+    at += symbol.size;
+  }
+}
+
+}  // namespace serval

@@ -1,0 +1,79 @@
+// The "BPE" model of a tokenizer.json: a piece of text becomes characters (or bytes), and neighbours are
+// merged in the order of the merges' ranks.
+//
+//   BpeModel model(std::move(vocabulary), options, "tokenizer.json");
+//   model.add_merge("h", "e", /*rank=*/0);
+//   std::vector<ModelToken> tokens;
+//   model.tokenize("hehe", /*byte_level=*/false, tokens);
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer/token_table.h"
+
+namespace serval {
+
+struct BpeOptions {
+  std::string unk_token;                  // "": none
+  std::string continuing_subword_prefix;  // before every character but the first of a piece
+  std::string end_of_word_suffix;         // behind the last
+  bool fuse_unk = false;                  // neighbouring unknown characters are one token
+  bool byte_fallback = false;             // an unknown character becomes the tokens <0xNN> of its bytes
+  bool ignore_merges = false;             // a piece that is in the vocabulary is not merged but taken whole
+};
+
+struct ModelToken {
+  int32_t id;
+  size_t begin, end;  // bytes of the piece
+};
+
+class BpeModel {
+ public:
+  BpeModel(TokenTable vocabulary, BpeOptions options, std::string where);
+  void reserve_merges(size_t count);
+  void add_merge(std::string_view left, std::string_view right, int64_t rank);
+  // A merge as "left right"; where a token holds a space itself, the reading that the vocabulary knows is
+  // taken.
+  void add_merge(std::string_view line, int64_t rank);
+
+  const TokenTable& vocabulary() const { return vocabulary_; }
+  // Whether byte_level pieces can be given as bytes; else they must be spelled in byte characters.
+  bool reads_bytes() const { return reads_bytes_; }
+  // Appends. `piece` must not be empty.
+  void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const;
+
+ private:
+  struct Symbol;
+  struct Scratch;
+  struct Merge {
+    uint64_t pair;  // left id * 2^32 + right id; kNoPair: empty slot
+    int32_t rank, id;
+  };
+  enum class Whole : uint8_t { kUnknown, kYes, kNo };
+
+  static Scratch& scratch();
+  const Merge* find_merge(int32_t left, int32_t right) const;
+  void put_merge(uint64_t pair, int32_t rank, int32_t id);
+  void split_into_symbols(std::string_view piece, bool byte_level, std::vector<Symbol>& symbols) const;
+  void merge_few(std::vector<Symbol>& symbols) const;
+  void merge_many(std::vector<Symbol>& symbols) const;
+  int32_t unknown_id() const;
+
+  TokenTable vocabulary_;
+  BpeOptions options_;
+  std::string where_;
+  bool reads_bytes_ = false;
+  std::vector<int32_t> id_of_byte_;   // of the byte's character, -1: none
+  std::vector<int32_t> fallback_id_;  // of "<0xNN>", -1: none
+  std::vector<Merge> merges_;         // open-addressed, a power of two
+  size_t merge_count_ = 0;
+  // Whether a token's own text tokenizes to that one token; found out at its first use. Racing threads store
+  // the same answer.
+  std::unique_ptr<std::atomic<Whole>[]> whole_;
+};
+
+}  // namespace serval

@@ -1,0 +1,36 @@
+// The "post_processor" section of a tokenizer.json: special tokens around the text, and trimmed spans.
+//
+//   std::unique_ptr<PostProcessor> post = make_post_processor(json.at("post_processor"), where);
+//   post->apply(input, tokens, /*add_special_tokens=*/true);
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "text/tokenizer/pieces.h"
+
+namespace serval {
+
+struct PlacedToken {
+  int32_t id;
+  InputSpan span;
+  std::string_view text;  // as the vocabulary spells it, or the stretch of text that an added token took
+};
+
+class PostProcessor {
+ public:
+  virtual ~PostProcessor() = default;
+  virtual void apply(std::string_view input, std::vector<PlacedToken>& tokens,
+                     bool add_special_tokens) const = 0;
+};
+
+// nullptr for null. A type that is not supported is a UserError that names it.
+std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std::string& where);
+// One text between these ids, and nothing else.
+std::unique_ptr<PostProcessor> make_wrapping_post_processor(std::vector<int32_t> before,
+                                                            std::vector<int32_t> behind);
+
+}  // namespace serval

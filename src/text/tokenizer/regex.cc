@@ -1,0 +1,328 @@
+#include "text/tokenizer/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "base/error.h"
+#include "text/tokenizer/characters.h"
+
+namespace serval {
+namespace {
+
+constexpr size_t kMaxPatternBytes = 64 << 10;
+constexpr uint32_t kMatchLimit = 10'000'000;
+constexpr size_t kJitStackBytes = 1 << 20;
+
+// What PCRE2 needs for a match besides the pattern; any pattern may use it, so each thread keeps one.
+struct MatchScratch {
+  pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
+  MatchScratch() {
+    SERVAL_CHECK(data != nullptr && context != nullptr, "out of memory");
+    pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_set_depth_limit(context, 100'000);
+    pcre2_set_heap_limit(context, 64 << 10);  // KiB
+    if (stack != nullptr) pcre2_jit_stack_assign(context, nullptr, stack);
+  }
+  ~MatchScratch() {
+    pcre2_jit_stack_free(stack);
+    pcre2_match_context_free(context);
+    pcre2_match_data_free(data);
+  }
+  MatchScratch(const MatchScratch&) = delete;
+  MatchScratch& operator=(const MatchScratch&) = delete;
+};
+
+MatchScratch& match_scratch() {
+  thread_local MatchScratch scratch;
+  return scratch;
+}
+
+// PCRE2's own classes differ from Oniguruma's (U+180E, marks in words), so they are spelled out.
+constexpr std::string_view kSpaceClass =
+    R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+constexpr std::string_view kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+constexpr std::string_view kDigitClass = R"(\p{Nd})";
+constexpr std::string_view kHexClass = "0-9a-fA-F";
+
+class Translator {
+ public:
+  Translator(std::string_view source, const std::string& where) : source_(source), where_(where) {}
+
+  std::string translate() {
+    while (at_ < source_.size()) {
+      const char c = source_[at_];
+      if (c == '[') {
+        atom_ = out_.size();
+        character_class();
+      } else if (c == '\\') {
+        atom_ = out_.size();
+        escape(/*in_class=*/false);
+      } else if (c == '(') {
+        groups_.push_back(out_.size());
+        copy(1);
+        // The head of a group is no atom: "(?<name>", "(?=", "(?i:".
+        if (at_ < source_.size() && source_[at_] == '?') copy(1);
+      } else if (c == ')') {
+        if (!groups_.empty()) {
+          atom_ = groups_.back();
+          groups_.pop_back();
+        }
+        copy(1);
+      } else if (c == '{') {
+        interval();
+      } else {
+        if (c != '*' && c != '+' && c != '?' && !is_continuation(c)) atom_ = out_.size();
+        copy(1);
+      }
+    }
+    return std::move(out_);
+  }
+
+ private:
+  [[noreturn]] void refuse(const char* what) const {
+    fail("{}: the regular expression '{}' uses {}, which is not supported", where_, source_, what);
+  }
+  void copy(size_t count) {
+    out_ += source_.substr(at_, count);
+    at_ += count;
+  }
+  void put_class(std::string_view members, bool negated, bool in_class) {
+    if (!in_class) {
+      out_ += negated ? "[^" : "[";
+      out_ += members;
+      out_ += ']';
+    } else if (!negated) {
+      out_ += members;
+    }
+  }
+
+  void escape(bool in_class) {
+    if (at_ + 1 >= source_.size()) return copy(1);
+    const char kind = source_[at_ + 1];
+    const auto replace = [&](std::string_view members, bool negated) {
+      const size_t before = at_;
+      at_ += 2;
+      put_class(members, negated, in_class);
+      // Inside a class only PCRE2's own negated escape can be used.
+      if (negated && in_class) out_ += source_.substr(before, 2);
+    };
+    switch (kind) {
+      case 's':
+        return replace(kSpaceClass, false);
+      case 'S':
+        return replace(kSpaceClass, true);
+      case 'w':
+        return replace(kWordClass, false);
+      case 'W':
+        return replace(kWordClass, true);
+      case 'd':
+        return replace(kDigitClass, false);
+      case 'D':
+        return replace(kDigitClass, true);
+      case 'h':
+        return replace(kHexClass, false);
+      case 'H':
+        if (in_class) refuse("\\H inside a class");
+        return replace(kHexClass, true);
+      case 'u':
+        return code_point();
+      default: {
+        // The braces of \p{...}, \x{...} belong to the escape.
+        const size_t close =
+            source_.substr(at_ + 2, 1) == "{" ? source_.find('}', at_) : std::string_view::npos;
+        const bool takes_braces = std::string_view("pPxogk").find(kind) != std::string_view::npos;
+        return copy(takes_braces && close != std::string_view::npos ? close + 1 - at_ : 2);
+      }
+    }
+  }
+
+  // \u{1F600} or \u1F60.
+  void code_point() {
+    at_ += 2;
+    std::string digits;
+    if (at_ < source_.size() && source_[at_] == '{') {
+      const size_t close = source_.find('}', at_);
+      if (close == std::string_view::npos) refuse("an unfinished \\u{...}");
+      digits = source_.substr(at_ + 1, close - at_ - 1);
+      at_ = close + 1;
+    } else {
+      digits = source_.substr(at_, 4);
+      at_ = std::min(source_.size(), at_ + 4);
+    }
+    out_ += "\\x{" + digits + "}";
+  }
+
+  // A class inside a class is a union: its members are written into the outer one.
+  void character_class() {
+    copy(1);
+    if (at_ < source_.size() && source_[at_] == '^') copy(1);
+    if (at_ < source_.size() && source_[at_] == ']') {
+      out_ += "\\]";
+      ++at_;
+    }
+    int depth = 1;
+    while (at_ < source_.size()) {
+      const char c = source_[at_];
+      if (c == '\\') {
+        escape(/*in_class=*/true);
+      } else if (c == '[' && source_.substr(at_, 2) == "[:") {
+        const size_t close = source_.find(":]", at_);
+        if (close == std::string_view::npos) refuse("an unfinished [:class:]");
+        copy(close + 2 - at_);
+      } else if (c == '[') {
+        if (source_.substr(at_, 2) == "[^") refuse("a negated class inside a class");
+        ++depth;
+        ++at_;
+      } else if (c == ']') {
+        if (--depth == 0) return copy(1);
+        ++at_;
+      } else if (source_.substr(at_, 2) == "&&") {
+        refuse("an intersection of classes (&&)");
+      } else {
+        copy(1);
+      }
+    }
+  }
+
+  // "x{1,3}+" repeats the interval in Oniguruma; PCRE2 would read a possessive quantifier.
+  void interval() {
+    const size_t close = source_.find('}', at_);
+    const bool is_interval =
+        close != std::string_view::npos &&
+        source_.substr(at_ + 1, close - at_ - 1).find_first_not_of("0123456789,") == std::string_view::npos;
+    if (!is_interval) {
+      atom_ = out_.size();
+      out_ += "\\{";
+      ++at_;
+      return;
+    }
+    copy(close + 1 - at_);
+    if (at_ < source_.size() && source_[at_] == '+') {
+      out_.insert(atom_, "(?:");
+      out_ += ')';
+    }
+  }
+
+  std::string_view source_;
+  const std::string& where_;
+  size_t at_ = 0;
+  std::string out_;
+  size_t atom_ = 0;  // where the last thing that a quantifier could apply to starts in out_
+  std::vector<size_t> groups_;
+};
+
+}  // namespace
+
+std::string translate_oniguruma(std::string_view expression, const std::string& where) {
+  return Translator(expression, where).translate();
+}
+
+struct Pattern::Code {
+  pcre2_code* code = nullptr;
+  Code() = default;
+  Code(const Code&) = delete;
+  Code& operator=(const Code&) = delete;
+  ~Code() { pcre2_code_free(code); }
+};
+
+Pattern::Pattern() = default;
+Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern& Pattern::operator=(Pattern&&) noexcept = default;
+Pattern::~Pattern() = default;
+
+Pattern Pattern::literal(std::string text) {
+  Pattern pattern;
+  pattern.literal_ = std::move(text);
+  return pattern;
+}
+
+Pattern Pattern::regex(std::string_view expression, const std::string& where) {
+  if (expression.size() > kMaxPatternBytes)
+    fail("{}: a regular expression of {} bytes is too long", where, expression.size());
+  const std::string translated = translate_oniguruma(expression, where);
+  auto code = std::make_unique<Code>();
+  int error = 0;
+  size_t offset = 0;
+  const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
+      pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
+  SERVAL_CHECK(context != nullptr, "out of memory");
+  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+  pcre2_set_parens_nest_limit(context.get(), 100);
+  // Oniguruma's ^ and $ match at every line. Callouts and \C could not be bounded or would split characters.
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+                             &offset, context.get());
+  if (code->code == nullptr) {
+    char message[256] = "";
+    pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
+    fail("{}: the regular expression '{}' cannot be read: {}", where, expression, message);
+  }
+  // Without a just-in-time compiler the same matches are found more slowly.
+  pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE);
+  Pattern pattern;
+  pattern.code_ = std::move(code);
+  pattern.where_ = where;
+  return pattern;
+}
+
+Pattern Pattern::from_json(const Json& value, const std::string& where) {
+  if (const Json* text = value.find("String"); text != nullptr && !text->as_string().empty())
+    return literal(text->as_string());
+  if (const Json* expression = value.find("Regex")) return regex(expression->as_string(), where);
+  if (value.contains("String")) return regex("", where);  // the empty string matches between all characters
+  fail("{}: a pattern must be {{\"String\": ...}} or {{\"Regex\": ...}}, found {}", where, value.dump());
+}
+
+template <class OnMatch>
+void Pattern::for_each_match(std::string_view text, const OnMatch& on_match) const {
+  if (code_ == nullptr) {
+    for (size_t at = text.find(literal_); at != std::string_view::npos;
+         at = text.find(literal_, at + literal_.size()))
+      on_match(at, at + literal_.size());
+    return;
+  }
+  MatchScratch& scratch = match_scratch();
+  const size_t* ends = pcre2_get_ovector_pointer(scratch.data);
+  size_t start = 0, last_end = std::string_view::npos;
+  while (start <= text.size()) {
+    const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
+                                  PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+    if (found == PCRE2_ERROR_NOMATCH) return;
+    if (found < 0) {
+      char message[256] = "";
+      pcre2_get_error_message(found, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
+      fail("{}: matching a regular expression against a text of {} bytes failed: {}", where_, text.size(),
+           message);
+    }
+    const size_t begin = ends[0], end = ends[1];
+    // \K can move the start of a match; what would overlap an earlier match is none.
+    const bool usable = begin <= end && (last_end == std::string_view::npos || begin >= last_end);
+    if (usable && (begin < end || begin != last_end)) {
+      on_match(begin, end);
+      last_end = end;
+      if (end > start || begin < end) {
+        start = end;
+        continue;
+      }
+    }
+    // An empty match: go on behind the next character, never at the same place.
+    start = std::max(start, end);
+    if (start >= text.size()) return;
+    next_character(text, start);
+  }
+}
+
+void Pattern::find(std::string_view text, std::vector<Stretch>& stretches) const {
+  stretches.clear();
+  size_t at = 0;
+  for_each_match(text, [&](size_t begin, size_t end) {
+    if (begin > at) stretches.push_back({at, begin, false});
+    stretches.push_back({begin, end, true});
+    at = end;
+  });
+  if (at < text.size()) stretches.push_back({at, text.size(), false});
+}
+
+}  // namespace serval
