@@ -1,0 +1,58 @@
+// A Hugging Face model directory: model.safetensors, or shards with model.safetensors.index.json.
+//
+//   Checkpoint checkpoint = Checkpoint::open("model");
+//   checkpoint.read("model.norm.weight", target, DType::bf16);
+//
+// Pickled weights (.bin, .pt, .pth) are refused with the way to convert them, a GGUF as not yet readable.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/safetensors.h"
+
+namespace serval {
+
+class Checkpoint {
+ public:
+  static Checkpoint open(const std::string& directory);
+  const std::string& directory() const { return directory_; }
+  const SafetensorsEntry* find(std::string_view name) const;  // nullptr where there is none
+  std::vector<const SafetensorsEntry*> entries() const;       // by name
+  int64_t data_bytes() const;
+  // The whole tensor, dense, converted.
+  void read(std::string_view name, void* target, DType dtype) const;
+  const std::string& file_of(std::string_view name) const;
+
+ private:
+  std::string directory_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, size_t, std::less<>> file_of_;  // tensor -> file
+};
+
+struct CheckpointTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  SafetensorsWriter::Fill fill;
+};
+
+// Writes model.safetensors, or shards of at most `max_shard_bytes` and their index, as huggingface_hub cuts
+// them.
+void write_checkpoint(const std::string& directory, std::vector<CheckpointTensor> tensors,
+                      int64_t max_shard_bytes = 5'000'000'000);
+
+// Tokenizer, chat template and generation settings, byte for byte; what is absent is left out.
+void copy_model_files(const std::string& from, const std::string& to);
+
+// The first four bytes say GGUF; nothing else of such a file is looked at.
+bool is_gguf(const std::string& path);
+[[noreturn]] void refuse_gguf(const std::string& path);
+
+// A directory as it is; org/name[@revision] from the local Hugging Face cache; else a UserError that says how
+// to get it.
+std::string resolve_model(const std::string& name_or_path);
+
+}  // namespace serval

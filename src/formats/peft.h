@@ -1,0 +1,71 @@
+// A PEFT LoRA adapter on disk: adapter_config.json and adapter_model.safetensors, with PEFT's names and
+// semantics.
+//
+//   AdapterConfig config = AdapterConfig::read("adapter");
+//   if (auto lora = config.match("model.layers.0.self_attn.q_proj")) use(lora->rank, lora->scale);
+//
+// What changes the maths and is not supported (DoRA, bias training, ...) is refused by name; unknown keys are
+// listed in `ignored` for a warning, as PEFT drops them.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/pattern.h"
+#include "formats/safetensors.h"
+
+namespace serval {
+
+struct LoraShape {
+  int64_t rank = 0;
+  double alpha = 0;
+  double scale = 0;  // alpha / rank, or alpha / sqrt(rank) with rsLoRA
+};
+
+class AdapterConfig {
+ public:
+  std::string base_model;
+  int64_t r = 8;
+  double alpha = 8, dropout = 0;
+  bool use_rslora = false;
+  // A list of names and suffixes, one regular expression for the whole name, or "all-linear".
+  std::vector<std::string> target_modules;
+  bool targets_are_regex = false;
+  std::vector<std::string> exclude_modules;
+  bool excludes_are_regex = false;
+  std::vector<int64_t> layers_to_transform;  // empty: all
+  std::vector<std::string> layers_pattern;   // empty: any
+  std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
+  std::vector<std::string> ignored;  // keys of the file that were dropped
+
+  static AdapterConfig read(const std::string& directory);
+  static AdapterConfig from_json(const Json& json, const std::string& where);
+  Json to_json() const;  // the keys that every PEFT version reads
+
+  // Whether PEFT would adapt this linear module of the network (never the output head), and how.
+  std::optional<LoraShape> match(const std::string& module) const;
+
+ private:
+  bool targets(const std::string& module) const;
+};
+
+// The name of a tensor in adapter_model.safetensors, for "model.layers.0.self_attn.q_proj.lora_A.weight".
+std::string peft_name(const std::string& name);
+
+// adapter_model.safetensors, by our names; keys with an adapter's name (lora_A.default.weight) are read too.
+class AdapterFile {
+ public:
+  explicit AdapterFile(const std::string& directory);
+  const std::map<std::string, const SafetensorsEntry*>& tensors() const { return tensors_; }
+  const SafetensorsFile& file() const { return file_; }
+
+ private:
+  SafetensorsFile file_;
+  std::map<std::string, const SafetensorsEntry*> tensors_;
+};
+
+}  // namespace serval
