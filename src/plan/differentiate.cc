@@ -1,8 +1,14 @@
 #include "plan/differentiate.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "base/error.h"
 #include "ops/elementwise/elementwise.h"
 #include "program/derive.h"
 #include "program/op.h"
@@ -18,7 +24,9 @@ class Differentiator final : public DeriveContext {
     builder_.set_phase(Phase::backward);
     for (const auto& p : parameters) accumulators_[p.parameter] = p.gradient;
     find_dependents();
-    for (const auto& seed : seeds) gradients_[seed.tensor] = {seed.gradient, false};
+    find_views(seeds);
+    for (const auto& seed : seeds) receive(seed.tensor, seed.gradient, "seed");
+    add_pending();
   }
 
   void run() {
@@ -39,12 +47,15 @@ class Differentiator final : public DeriveContext {
 
   TensorId output_gradient(size_t i) override {
     if (i >= call_.outputs.size() || call_.outputs[i] == kNone) return kNone;
-    const TensorId id = call_.outputs[i];
-    if (const auto it = gradients_.find(id); it != gradients_.end()) return it->second.tensor;
-    // Consumers read views of this output: their gradients lie in one tensor of the root's shape.
-    if (const auto it = assembled_.find(program_.root(id)); it != assembled_.end())
-      return builder_.same_view(id, it->second);
-    return kNone;
+    const TensorId id = call_.outputs[i], root = program_.root(id);
+    if (const auto it = assemblies_.find(root); it != assemblies_.end()) {
+      const Region region = region_of(id);
+      if (!touches(it->second, region)) return kNone;
+      cover(it->second, region);
+      return builder_.same_view(id, it->second.whole);
+    }
+    const auto it = gradients_.find(id);
+    return it == gradients_.end() ? kNone : it->second.tensor;
   }
 
   bool wants(size_t input) const override {
@@ -56,43 +67,46 @@ class Differentiator final : public DeriveContext {
 
   TensorId parameter_gradient(size_t input) const override {
     if (input >= call_.inputs.size()) return kNone;
-    const auto it = accumulators_.find(call_.inputs[input]);
+    const TensorId id = call_.inputs[input];
+    if (id == kNone) return kNone;
+    SERVAL_CHECK(program_.tensor(id).base == kNone || !accumulators_.contains(program_.root(id)),
+                 "'{}' reads a view of a trained parameter", call_.name);
+    const auto it = accumulators_.find(id);
     return it == accumulators_.end() ? kNone : it->second;
   }
 
   TensorId gradient_slot(size_t input) override {
     if (!wants(input)) return kNone;
     const TensorId id = call_.inputs[input];
-    if (gradients_.contains(id)) {
-      const TensorDecl decl = program_.tensor(id);
-      const TensorId part = builder_.temporary(call_.name + ".gradient_part", decl.dtype, decl.shape,
-                                               decl.count, Role::gradient);
-      pending_.emplace_back(id, part);
-      return part;
-    }
-    const TensorId slot = new_slot(id);
-    gradients_[id] = {slot, true};
-    return slot;
+    if (const TensorId slot = first_slot(id); slot != kNone) return slot;
+    const TensorDecl decl = program_.tensor(id);
+    const TensorId part =
+        builder_.temporary(call_.name + ".gradient_part", decl.dtype, decl.shape, decl.count, Role::gradient);
+    pending_.emplace_back(id, part);
+    return part;
   }
 
   void give(size_t input, TensorId gradient) override {
-    if (!wants(input) || gradient == kNone) return;
-    const TensorId id = call_.inputs[input];
-    if (gradients_.contains(id)) {
-      pending_.emplace_back(id, gradient);
-    } else if (program_.tensor(id).base == kNone) {
-      gradients_[id] = {gradient, false};
-    } else {
-      const TensorId slot = new_slot(id);
-      ops::copy(builder_, call_.name + ".gradient_copy", gradient, slot);
-      gradients_[id] = {slot, true};
-    }
+    if (wants(input) && gradient != kNone) receive(call_.inputs[input], gradient, call_.name);
   }
 
  private:
   struct Gradient {
     TensorId tensor = kNone;
     bool owned = false;  // written by this tensor's consumers alone, so it may be added to in place
+  };
+  struct Region {
+    int64_t row = 0, rows = 0, column = 0, columns = 0;
+    bool overlaps(const Region& other) const {
+      return row < other.row + other.rows && other.row < row + rows &&
+             column < other.column + other.columns && other.column < column + columns;
+    }
+  };
+  // The gradient of a tensor that is read or written through views: one tensor of the root's shape, whose
+  // regions are written as the views' consumers are met.
+  struct Assembly {
+    TensorId whole = kNone;
+    std::vector<Region> covered;  // what has been written so far
   };
 
   void find_dependents() {
@@ -104,10 +118,14 @@ class Differentiator final : public DeriveContext {
         if (id != kNone && is_floating(program_.tensor(id).dtype))
           dependent_[static_cast<size_t>(program_.root(id))] = true;
     }
-    // Which views of a tensor are read decides whether their gradients cover it.
-    for (const auto& call : program_.calls)
-      for (const TensorId id : call.inputs)
-        if (id != kNone) ++readers_[id];
+  }
+
+  void find_views(std::span<const GradientSeed> seeds) {
+    const auto note = [&](TensorId id) {
+      if (program_.tensor(id).base != kNone) viewed_.insert(program_.root(id));
+    };
+    for (const auto& call : program_.calls) for_each_operand(call, note);
+    for (const auto& seed : seeds) note(seed.tensor);
   }
 
   bool depends_on_parameters(const OpCall& call) const {
@@ -119,29 +137,101 @@ class Differentiator final : public DeriveContext {
     return false;
   }
 
-  // A tensor for the first contribution to the gradient of `id`.
-  TensorId new_slot(TensorId id) {
-    const TensorId root = program_.root(id);
-    const TensorDecl decl = program_.tensor(root);
-    const bool has_views = [&] {
-      for (const auto& [reader, count] : readers_)
-        if (reader != root && program_.root(reader) == root) return true;
-      return false;
-    }();
-    if (!has_views)
-      return builder_.temporary(decl.name + ".gradient", decl.dtype, decl.shape, decl.count, Role::gradient);
-    auto it = assembled_.find(root);
-    if (it == assembled_.end()) {
-      const TensorId whole =
-          builder_.temporary(decl.name + ".gradient", decl.dtype, decl.shape, decl.count, Role::gradient);
-      it = assembled_.emplace(root, whole).first;
-      int64_t covered = 0;
-      for (const auto& [reader, count] : readers_)
-        if (program_.root(reader) == root) covered += program_.tensor(reader).shape.elements();
-      SERVAL_CHECK(covered <= decl.shape.elements(), "overlapping views of '{}' have gradients", decl.name);
-      if (covered < decl.shape.elements()) ops::fill_zero(builder_, decl.name + ".gradient_zero", whole);
+  Region region_of(TensorId id) const {
+    const TensorDecl &decl = program_.tensor(id), &root = program_.tensor(program_.root(id));
+    return {decl.offset / root.row_stride, decl.shape.rows(), decl.offset % root.row_stride,
+            decl.shape.row_size()};
+  }
+
+  static bool touches(const Assembly& assembly, const Region& region) {
+    return std::any_of(assembly.covered.begin(), assembly.covered.end(),
+                       [&](const Region& other) { return other.overlaps(region); });
+  }
+
+  // Zeros what nobody has written of a region.
+  void cover(Assembly& assembly, const Region& region) {
+    const int64_t bottom = region.row + region.rows, right = region.column + region.columns;
+    std::set<int64_t> borders = {region.row, bottom};
+    for (const Region& other : assembly.covered)
+      for (const int64_t row : {other.row, other.row + other.rows})
+        if (row > region.row && row < bottom) borders.insert(row);
+    for (auto band = borders.begin(); std::next(band) != borders.end(); ++band) {
+      const int64_t first = *band, rows = *std::next(band) - first;
+      std::map<int64_t, int64_t> written;  // column -> end
+      for (const Region& other : assembly.covered)
+        if (other.overlaps({first, rows, region.column, region.columns}))
+          written[other.column] = std::max(written[other.column], other.column + other.columns);
+      written[right] = right;
+      int64_t column = region.column;
+      for (const auto& [begin, end] : written) {
+        if (begin > column) fill_zero(assembly.whole, {first, rows, column, begin - column});
+        column = std::max(column, end);
+      }
     }
-    return builder_.same_view(id, it->second);
+    assembly.covered.push_back(region);
+  }
+
+  void fill_zero(TensorId whole, const Region& region) {
+    const TensorId rows = builder_.rows(whole, region.row, region.rows);
+    const TensorId part = builder_.columns(rows, region.column, region.columns);
+    ops::fill_zero(builder_, program_.tensor(whole).name + "_zero", part);
+  }
+
+  TensorId new_gradient(TensorId root) {
+    const TensorDecl decl = program_.tensor(root);
+    return builder_.temporary(decl.name + ".gradient", decl.dtype, decl.shape, decl.count, Role::gradient);
+  }
+
+  // A tensor for the first contribution to the gradient of `id`; kNone where it must be added to others.
+  TensorId first_slot(TensorId id) {
+    if (gradients_.contains(id)) return kNone;
+    const TensorId root = program_.root(id);
+    if (!viewed_.contains(root)) {
+      const TensorId slot = new_gradient(root);
+      gradients_[id] = {slot, true};
+      return slot;
+    }
+    Assembly& assembly = assemblies_[root];
+    if (assembly.whole == kNone) assembly.whole = new_gradient(root);
+    const TensorId slot = builder_.same_view(id, assembly.whole);
+    gradients_[id] = {slot, true};
+    const Region region = region_of(id);
+    const bool overlaps = touches(assembly, region);
+    if (overlaps)
+      cover(assembly, region);
+    else
+      assembly.covered.push_back(region);
+    return overlaps ? kNone : slot;
+  }
+
+  // Takes a tensor that exists already as a gradient of `id`, or one contribution to it.
+  void receive(TensorId id, TensorId gradient, const std::string& name) {
+    const bool shareable = program_.tensor(gradient).base == kNone && !is_assembly(gradient);
+    if (shareable && !viewed_.contains(program_.root(id)) && !gradients_.contains(id)) {
+      // Shared from now on: nobody may add to it in place.
+      for (auto& [other, held] : gradients_)
+        if (held.tensor == gradient) held.owned = false;
+      gradients_[id] = {gradient, false};
+      return;
+    }
+    // Two views of one tensor may overlap: what is added must not lie where it is added.
+    const auto own = assemblies_.find(program_.root(id));
+    if (own != assemblies_.end() && program_.root(gradient) == own->second.whole) {
+      const TensorDecl decl = program_.tensor(gradient);
+      const TensorId part =
+          builder_.temporary(name + ".gradient_part", decl.dtype, decl.shape, decl.count, Role::gradient);
+      ops::copy(builder_, name + ".gradient_copy", gradient, part);
+      gradient = part;
+    }
+    if (const TensorId slot = first_slot(id); slot != kNone)
+      ops::copy(builder_, name + ".gradient_copy", gradient, slot);
+    else
+      pending_.emplace_back(id, gradient);
+  }
+
+  bool is_assembly(TensorId id) const {
+    return std::any_of(assemblies_.begin(), assemblies_.end(),
+                       [&](const auto& entry) { return entry.second.whole == id; });
   }
 
   void add_pending() {
@@ -159,9 +249,9 @@ class Differentiator final : public DeriveContext {
   OpCall call_;
   std::map<TensorId, TensorId> accumulators_;  // parameter -> its gradient state
   std::vector<bool> dependent_;                // by root: depends on a trained parameter
-  std::map<TensorId, int> readers_;            // forward reads of each tensor or view
+  std::set<TensorId> viewed_;                  // roots that forward calls read or write through views
   std::map<TensorId, Gradient> gradients_;
-  std::map<TensorId, TensorId> assembled_;  // root -> its gradient, where views are written apart
+  std::map<TensorId, Assembly> assemblies_;  // by viewed root
   std::vector<std::pair<TensorId, TensorId>> pending_;
 };
 
