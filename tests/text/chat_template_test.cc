@@ -74,6 +74,13 @@ TEST(ChatTemplate, ErrorsNameThePlace) {
             std::string::npos);
 }
 
+// Each takes less than a second on an idle machine; sanitizers are some twenty times slower.
+#ifdef __SANITIZE_ADDRESS__
+constexpr double kMostSeconds = 90;
+#else
+constexpr double kMostSeconds = 5;
+#endif
+
 TEST(ChatTemplate, RunsOutOfNothing) {
   const std::string deep_parens = std::string(100'000, '(') + "1" + std::string(100'000, ')');
   std::string long_sum = "1";
@@ -114,8 +121,7 @@ TEST(ChatTemplate, RunsOutOfNothing) {
     const auto start = std::chrono::steady_clock::now();
     EXPECT_EQ(error_of(source).find("no error"), std::string::npos);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(taken.count(), 20) << "a second in a release build, with room for sanitizers and busy machines";
-    std::printf("%6.3f s  %s\n", taken.count(), error_of(source).substr(0, 100).c_str());
+    EXPECT_LT(taken.count(), kMostSeconds);
   }
 }
 

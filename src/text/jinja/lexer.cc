@@ -11,9 +11,9 @@
 namespace serval::jinja {
 namespace {
 
-constexpr std::array<std::string_view, 28> kOperators = {
-    "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]",
-    "(",  ")",  "{",  "}",  ">",  "<",  "=", ".", ":", "|", ",", ";", "",  ""};
+constexpr std::array<std::string_view, 26> kOperators = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                                         "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                         ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
@@ -196,7 +196,7 @@ class Lexer {
 
   void read_operator(std::vector<char>& brackets) {
     for (const std::string_view op : kOperators) {
-      if (op.empty() || !at(op)) continue;
+      if (!at(op)) continue;
       const char c = op[0];
       if (c == '(' || c == '[' || c == '{') brackets.push_back(c == '(' ? ')' : c == '[' ? ']' : '}');
       if (c == ')' || c == ']' || c == '}') {
