@@ -21,7 +21,7 @@ struct Tokenizer::Impl {
   std::unique_ptr<Normalizer> normalizer;
   std::unique_ptr<PreTokenizer> pre_tokenizer;
   std::unique_ptr<BpeModel> model;
-  std::unique_ptr<PostProcessor> post_processor;
+  std::unique_ptr<PostProcessor> post_processor;  // never null
   std::unique_ptr<Decoder> decoder;
   AddedTokens added;
   Json config = Json::object();
@@ -236,6 +236,14 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const Json& toke
   impl->bos = id_named("bos_token");
   impl->eos = id_named("eos_token");
   impl->pad = id_named("pad_token");
+  // A file with a post-processor says itself what is added; the settings of the config are for one without.
+  if (impl->post_processor == nullptr)
+    impl->post_processor = in_section(where + ": tokenizer_config", [&] {
+      std::vector<int32_t> before, behind;
+      if (flag(tokenizer_config, "add_bos_token") && impl->bos) before.push_back(*impl->bos);
+      if (flag(tokenizer_config, "add_eos_token") && impl->eos) behind.push_back(*impl->eos);
+      return make_wrapping_post_processor(std::move(before), std::move(behind));
+    });
   return Tokenizer(std::move(impl));
 }
 
@@ -252,8 +260,7 @@ Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) 
   std::vector<PlacedToken> tokens;
   tokens.reserve(valid.text().size() / 3 + 4);
   impl_->tokenize(pieces, tokens);
-  if (impl_->post_processor != nullptr)
-    impl_->post_processor->apply(valid.text(), tokens, options.add_special_tokens);
+  impl_->post_processor->apply(valid.text(), tokens, options.add_special_tokens);
   Encoding encoding;
   encoding.ids.reserve(tokens.size());
   encoding.spans.reserve(tokens.size());
