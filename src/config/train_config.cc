@@ -1,0 +1,171 @@
+#include "config/train_config.h"
+
+#include "base/error.h"
+#include "config/train_keys.h"
+
+namespace serval {
+namespace {
+
+// Fields keep their initial value where a key is unset.
+void store(TrainConfig&, Unbound, const Json&) {}
+void store(TrainConfig& c, bool TrainConfig::*field, const Json& v) {
+  c.*field = v.as_bool();
+}
+void store(TrainConfig& c, int64_t TrainConfig::*field, const Json& v) {
+  c.*field = v.as_int();
+}
+void store(TrainConfig& c, double TrainConfig::*field, const Json& v) {
+  c.*field = v.as_double();
+}
+void store(TrainConfig& c, std::string TrainConfig::*field, const Json& v) {
+  c.*field = v.as_string();
+}
+void store(TrainConfig& c, std::optional<bool> TrainConfig::*field, const Json& v) {
+  c.*field = v.as_bool();
+}
+void store(TrainConfig& c, std::optional<int64_t> TrainConfig::*field, const Json& v) {
+  c.*field = v.as_int();
+}
+void store(TrainConfig& c, std::optional<double> TrainConfig::*field, const Json& v) {
+  c.*field = v.as_double();
+}
+void store(TrainConfig& c, std::vector<std::string> TrainConfig::*field, const Json& v) {
+  for (const Json& item : v.as_array()) (c.*field).push_back(item.as_string());
+}
+void store(TrainConfig& c, std::vector<int64_t> TrainConfig::*field, const Json& v) {
+  for (const Json& item : v.as_array()) (c.*field).push_back(item.as_int());
+}
+void store(TrainConfig& c, TrainConfig::Patterns TrainConfig::*field, const Json& v) {
+  for (const auto& [name, item] : v.as_object()) (c.*field).emplace_back(name, item.as_int());
+}
+
+TrainConfig to_struct(const Settings& settings) {
+  TrainConfig config;
+  for (const TrainRow& row : train_rows()) {
+    const Json& value = settings.value(row.key.name);
+    if (value.is_null()) continue;
+    std::visit([&](auto field) { store(config, field, value); }, row.field);
+  }
+  return config;
+}
+
+bool empty_text(const Settings& s, std::string_view name) {
+  return !s.has(name) || s.text(name).empty();
+}
+
+// Two keys that contradict each other: both sources are named.
+[[noreturn]] void conflict(const Settings& s, std::string_view a, std::string_view b, std::string_view why) {
+  fail_usage("{}: {} contradicts {} ({}): {}", s.source(a), a, b, s.source(b), why);
+}
+
+void check_model(const Settings& s, bool needs_dataset) {
+  const bool has_model = !empty_text(s, "model_name_or_path"), has_init = !empty_text(s, "init");
+  if (has_model && has_init)
+    conflict(s, "init", "model_name_or_path", "random weights or a checkpoint, not both");
+  if (!has_model && !has_init)
+    fail_usage(
+        "model_name_or_path is missing: give --model DIRECTORY, or --init config.json for random weights");
+  if (needs_dataset && s.texts("dataset").empty())
+    fail_usage("dataset is missing: give --dataset FILE.jsonl");
+}
+
+void check_schedule(const Settings& s) {
+  const bool ratio = s.has("warmup_ratio") && s.number("warmup_ratio") > 0;
+  const bool steps = s.integer("warmup_steps") > 0;
+  if (ratio && steps) conflict(s, "warmup_steps", "warmup_ratio", "keep one");
+  if ((ratio || steps) && s.text("lr_scheduler_type") == "constant")
+    conflict(s, ratio ? "warmup_ratio" : "warmup_steps", "lr_scheduler_type",
+             "constant has no warm-up; use constant_with_warmup");
+  if (s.integer("max_steps") == 0)
+    fail_usage("{}: max_steps is 0, expected -1 or at least 1", s.source("max_steps"));
+}
+
+void check_adapter(const Settings& s) {
+  const bool has_adapter = !empty_text(s, "adapter_name_or_path");
+  const bool lora = s.flag("use_peft");
+  if (has_adapter && !lora)
+    conflict(s, "adapter_name_or_path", "use_peft", "there is no adapter to continue without use_peft");
+  if (has_adapter && !empty_text(s, "init"))
+    conflict(s, "adapter_name_or_path", "init", "an adapter belongs to a checkpoint, not to random weights");
+  for (const char* name :
+       {"lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_exclude_modules", "use_rslora",
+        "lora_rank_pattern", "lora_alpha_pattern", "lora_layers_to_transform"}) {
+    if (!s.changed(name)) continue;
+    if (!lora) conflict(s, name, "use_peft", "no adapter is trained; remove it or set use_peft: true");
+    if (has_adapter && std::string_view(name) != "lora_dropout")
+      conflict(s, name, "adapter_name_or_path", "the adapter's own setting holds; remove this one");
+  }
+  if (lora && s.texts("lora_target_modules").empty())
+    fail_usage("{}: lora_target_modules is empty, expected module names or all-linear",
+               s.source("lora_target_modules"));
+}
+
+void resolve_recompute(Settings& s) {
+  const bool has_checkpointing = s.has("gradient_checkpointing");
+  const bool checkpointing = has_checkpointing && s.flag("gradient_checkpointing");
+  if (!s.has("recompute")) {
+    const char* policy = !has_checkpointing ? "auto" : checkpointing ? "blocks" : "cheap";
+    s.derive("recompute", policy, has_checkpointing ? "as gradient_checkpointing says" : "default");
+  }
+  if (has_checkpointing && checkpointing != (s.text("recompute") == "blocks"))
+    conflict(s, "gradient_checkpointing", "recompute", "true means blocks, false another; keep one");
+}
+
+void resolve_evaluation(Settings& s) {
+  const bool has_data = !s.texts("eval_dataset").empty();
+  if (!s.has("eval_strategy")) {
+    const char* strategy = s.has("eval_steps") ? "steps" : has_data ? "epoch" : "no";
+    s.derive("eval_strategy", strategy,
+             s.has("eval_steps") ? "default with eval_steps"
+             : has_data          ? "default with eval_dataset"
+                                 : "default");
+  }
+  const std::string strategy = s.text("eval_strategy");
+  if (strategy != "no" && !has_data)
+    fail_usage("{}: eval_strategy is {} but eval_dataset is missing", s.source("eval_strategy"), strategy);
+  if (strategy != "steps" && s.has("eval_steps"))
+    conflict(s, "eval_steps", "eval_strategy", "eval_steps needs eval_strategy: steps");
+  if (strategy == "steps" && !s.has("eval_steps"))
+    s.derive("eval_steps", s.integer("logging_steps"), "default: logging_steps");
+  if (s.text("save_strategy") != "steps" && s.changed("save_steps"))
+    conflict(s, "save_steps", "save_strategy", "save_steps needs save_strategy: steps");
+}
+
+std::vector<std::string> notes_on(const Settings& s) {
+  std::vector<std::string> notes;
+  if (s.integer("max_steps") > 0 && s.changed("num_train_epochs"))
+    notes.push_back("max_steps decides how long to train; num_train_epochs is not used");
+  if (!s.flag("padding_free"))
+    notes.push_back("padding_free: false changes nothing: padding is never computed, with equal results");
+  if (!s.flag("deterministic"))
+    notes.push_back("deterministic: false changes nothing on the CPU, which always gives equal bits");
+  if (!s.flag("use_peft") && s.given("merge") && s.flag("merge"))
+    notes.push_back("merge changes nothing without an adapter: the trained checkpoint is written");
+  return notes;
+}
+
+}  // namespace
+
+ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
+  Settings s = settings;
+  check_model(s, needs_dataset);
+  if (!s.has("use_peft")) {
+    const bool init = !empty_text(s, "init");
+    s.derive("use_peft", !init, init ? "default with init" : "default");
+  }
+  if (!s.has("learning_rate")) {
+    const bool lora = s.flag("use_peft");
+    s.derive("learning_rate", lora ? 2e-4 : 2e-5, lora ? "default with LoRA" : "default without LoRA");
+  }
+  if (!s.has("data_seed")) s.derive("data_seed", s.integer("seed"), "default: seed");
+  check_schedule(s);
+  check_adapter(s);
+  resolve_recompute(s);
+  resolve_evaluation(s);
+
+  ResolvedTrain resolved{to_struct(s), s, notes_on(s)};
+  if (resolved.config.resume_from_checkpoint == "false") resolved.config.resume_from_checkpoint.clear();
+  return resolved;
+}
+
+}  // namespace serval

@@ -1,0 +1,117 @@
+// The configuration of a training run: read once, completed once by resolve_train(), printed, and written
+// beside the result. Nothing changes it afterwards. The rows behind the fields are in train_keys.cc.
+//
+//   const Arguments arguments = parse_arguments(train_verb(), words);
+//   const ResolvedTrain resolved = resolve_train(arguments.settings);
+//   log_line(print_resolved(resolved.settings));
+//   write_file_atomically(join_path(resolved.config.output_dir, "serval.yaml"), to_yaml(resolved.settings));
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/keys.h"
+
+namespace serval {
+
+struct TrainConfig {
+  using Patterns = std::vector<std::pair<std::string, int64_t>>;  // pattern of module names -> value
+
+  // model
+  std::string model_name_or_path;      // "" where `init` is set
+  std::string init;                    // a config.json: start from random weights
+  std::string tokenizer_name_or_path;  // "" : beside the model
+  std::string dtype;                   // auto, bfloat16, float32
+  std::vector<std::string> ignore_config_key;
+
+  // data
+  std::vector<std::string> dataset;
+  std::vector<std::string> eval_dataset;
+  std::string dataset_text_field;
+  int64_t max_length = 0;
+  bool packing = false;
+  std::string packing_strategy;
+  bool padding_free = false;
+  bool assistant_only_loss = false;
+  std::optional<bool> completion_only_loss;  // unset: true for prompt/completion rows
+  int64_t preview = 0;
+
+  // training
+  int64_t per_device_train_batch_size = 0;
+  int64_t per_device_eval_batch_size = 0;
+  int64_t gradient_accumulation_steps = 0;
+  double learning_rate = 0;
+  std::string lr_scheduler_type;
+  std::optional<double> warmup_ratio;  // where set, warmup_steps is 0
+  int64_t warmup_steps = 0;
+  double num_train_epochs = 0;
+  int64_t max_steps = 0;  // -1: as many as num_train_epochs needs
+  std::string optim;
+  double adam_beta1 = 0, adam_beta2 = 0, adam_epsilon = 0;
+  double weight_decay = 0;
+  double max_grad_norm = 0;  // 0: no clipping
+  int64_t seed = 0, data_seed = 0;
+
+  // adapter
+  bool use_peft = true;
+  int64_t lora_r = 0, lora_alpha = 0;
+  double lora_dropout = 0;
+  // One entry that holds a regular expression's characters is one; "all-linear" is every linear but the head;
+  // else names or suffixes of modules.
+  std::vector<std::string> lora_target_modules;
+  std::vector<std::string> lora_exclude_modules;
+  bool use_rslora = false;
+  Patterns lora_rank_pattern, lora_alpha_pattern;
+  std::vector<int64_t> lora_layers_to_transform;  // empty: all
+  std::string adapter_name_or_path;
+  std::vector<std::string> trainable, frozen;
+  bool merge = true;
+
+  // memory
+  std::string recompute;  // auto, none, cheap, blocks; gradient_checkpointing is another way to say it
+  std::optional<int64_t> memory_limit;
+
+  // logging and checkpoints
+  std::string output_dir;
+  bool overwrite_output_dir = false;
+  int64_t logging_steps = 0;
+  std::string eval_strategy;  // no, steps, epoch
+  int64_t eval_steps = 0;     // 0 unless eval_strategy is steps
+  std::string save_strategy;  // no, steps, epoch
+  int64_t save_steps = 0;
+  std::optional<int64_t> save_total_limit;
+  std::string resume_from_checkpoint;  // "", "true" (the last one in output_dir), or a path
+  bool progress = true;
+
+  // system
+  std::string device;
+  int64_t num_threads = 0;  // 0: all physical cores
+  bool deterministic = true;
+  bool check_nan = false;
+  bool dry_run = false;
+
+  friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
+};
+
+const KeyTable& train_table();
+
+struct ResolvedTrain {
+  TrainConfig config;
+  Settings settings;               // every key with its final value and source
+  std::vector<std::string> notes;  // what the user should know about how values act on each other
+};
+
+// Completes defaults that depend on other keys and refuses contradictions. `needs_dataset` is false for
+// `serval plan`, which reads none.
+ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset = true);
+
+// All keys by section; '*' marks what differs from its default.
+std::string print_resolved(const Settings& settings);
+// Reads back to the same configuration through parse_config() and resolve_train().
+std::string to_yaml(const Settings& settings);
+// docs/configuration.md: every key with meaning, default, range, aliases and whose name it is.
+std::string configuration_markdown();
+
+}  // namespace serval

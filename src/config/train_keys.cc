@@ -1,0 +1,459 @@
+// The one table of training keys. A row binds its key to a field of TrainConfig.
+#include "config/train_keys.h"
+
+#include <limits>
+#include <utility>
+
+namespace serval {
+namespace {
+
+constexpr double kMaxCount = 1e9;
+constexpr double kMaxSeed = 9007199254740992.0;  // exact in every reader of the written configuration
+using C = TrainConfig;
+
+std::vector<TrainRow> make_rows() {
+  std::vector<TrainRow> rows;
+  std::string section;
+  const auto row = [&](Field field, Key key) {
+    key.section = section;
+    rows.push_back({std::move(key), field});
+  };
+
+  section = "model";
+  row(&C::model_name_or_path,
+      {.name = "model_name_or_path",
+       .meaning = "Checkpoint to start from: a Hugging Face directory, or org/name in the local cache.",
+       .origin = "TRL",
+       .aliases = {"model", "base_model"},
+       .unset = "required unless init is given"});
+  row(&C::init, {.name = "init", .meaning = "A config.json: train that model from random weights instead."});
+  row(&C::tokenizer_name_or_path, {.name = "tokenizer_name_or_path",
+                                   .meaning = "Directory or tokenizer.json to read the tokenizer from.",
+                                   .origin = "Axolotl",
+                                   .aliases = {"tokenizer", "tokenizer_name", "tokenizer_config"},
+                                   .unset = "beside the model or the init file"});
+  row(&C::dtype, {.name = "dtype",
+                  .fallback = "auto",
+                  .meaning = "Type that weights are held and products computed in; auto is the checkpoint's.",
+                  .origin = "TRL",
+                  .aliases = {"torch_dtype"},
+                  .choices = {"auto", "bfloat16", "float32"},
+                  .synonyms = {{"bf16", "bfloat16"}, {"fp32", "float32"}, {"f32", "float32"}}});
+  row(&C::ignore_config_key,
+      {.name = "ignore_config_key",
+       .kind = Kind::texts,
+       .fallback = Json::array(),
+       .meaning = "Keys of the model's config.json to disregard although they are unknown.",
+       .aliases = {"ignore_config_keys"}});
+
+  section = "data";
+  row(&C::dataset, {.name = "dataset",
+                    .kind = Kind::texts,
+                    .meaning = "JSONL or JSON files to train on.",
+                    .origin = "Axolotl",
+                    .aliases = {"dataset_name", "datasets", "train_file"},
+                    .unset = "required to train"});
+  row(&C::eval_dataset, {.name = "eval_dataset",
+                         .kind = Kind::texts,
+                         .meaning = "Files held out from training, for the evaluation loss.",
+                         .aliases = {"eval_datasets", "validation_file"}});
+  row(&C::dataset_text_field, {.name = "dataset_text_field",
+                               .fallback = "text",
+                               .meaning = "Column that holds plain text.",
+                               .origin = "TRL"});
+  row(&C::max_length,
+      {.name = "max_length",
+       .kind = Kind::integer,
+       .fallback = 1024,
+       .meaning = "Longest sequence in tokens; what is longer is cut at the end. Also the length of "
+                  "a packed row.",
+       .origin = "TRL",
+       .aliases = {"max_seq_length", "sequence_len", "cutoff_len"},
+       .minimum = 2,
+       .maximum = 16777216});
+  row(&C::packing, {.name = "packing",
+                    .kind = Kind::flag,
+                    .fallback = false,
+                    .meaning = "Put several documents in a row of max_length; none sees another.",
+                    .origin = "TRL",
+                    .aliases = {"sample_packing"}});
+  row(&C::packing_strategy, {.name = "packing_strategy",
+                             .fallback = "bfd",
+                             .meaning = "How documents are put in rows: best fit, longest first.",
+                             .origin = "TRL",
+                             .choices = {"bfd"}});
+  row(&C::padding_free,
+      {.name = "padding_free",
+       .kind = Kind::flag,
+       .fallback = true,
+       .meaning = "Lay the documents of a batch end to end. Serval always does; the key is read so "
+                  "that configurations of TRL work.",
+       .origin = "TRL"});
+  row(&C::assistant_only_loss, {.name = "assistant_only_loss",
+                                .kind = Kind::flag,
+                                .fallback = false,
+                                .meaning = "Loss on the assistant's tokens alone (conversations).",
+                                .origin = "TRL"});
+  row(&C::completion_only_loss, {.name = "completion_only_loss",
+                                 .kind = Kind::flag,
+                                 .meaning = "Loss on the completion alone (prompt and completion rows).",
+                                 .origin = "TRL",
+                                 .unset = "true for prompt/completion rows"});
+  row(&C::preview, {.name = "preview",
+                    .kind = Kind::integer,
+                    .fallback = 0,
+                    .meaning = "Print this many examples first, coloured by what the loss counts.",
+                    .minimum = 0,
+                    .maximum = 10000});
+
+  section = "training";
+  row(&C::per_device_train_batch_size, {.name = "per_device_train_batch_size",
+                                        .kind = Kind::integer,
+                                        .fallback = 8,
+                                        .meaning = "Sequences (with packing: rows) in a micro-step.",
+                                        .origin = "Transformers",
+                                        .aliases = {"micro_batch_size", "batch_size"},
+                                        .minimum = 1,
+                                        .maximum = 65536});
+  row(&C::per_device_eval_batch_size, {.name = "per_device_eval_batch_size",
+                                       .kind = Kind::integer,
+                                       .fallback = 8,
+                                       .meaning = "Sequences in a step of evaluation.",
+                                       .origin = "Transformers",
+                                       .aliases = {"eval_batch_size"},
+                                       .minimum = 1,
+                                       .maximum = 65536});
+  row(&C::gradient_accumulation_steps,
+      {.name = "gradient_accumulation_steps",
+       .kind = Kind::integer,
+       .fallback = 1,
+       .meaning = "Micro-steps in an optimiser step; the loss is the mean over the "
+                  "tokens of all of them.",
+       .origin = "Transformers",
+       .minimum = 1,
+       .maximum = 65536});
+  row(&C::learning_rate, {.name = "learning_rate",
+                          .kind = Kind::number,
+                          .meaning = "Peak learning rate.",
+                          .origin = "TRL",
+                          .aliases = {"lr"},
+                          .minimum = 0,
+                          .maximum = 100,
+                          .unset = "0.0002 with LoRA, 2e-05 without"});
+  row(&C::lr_scheduler_type,
+      {.name = "lr_scheduler_type",
+       .fallback = "linear",
+       .meaning = "Course of the learning rate after warm-up; linear and cosine end at 0, "
+                  "constant takes no warm-up.",
+       .origin = "Transformers",
+       .aliases = {"lr_scheduler"},
+       .choices = {"linear", "cosine", "constant", "constant_with_warmup"}});
+  row(&C::warmup_ratio, {.name = "warmup_ratio",
+                         .kind = Kind::number,
+                         .meaning = "Share of all steps in which the learning rate rises from 0.",
+                         .origin = "Transformers",
+                         .minimum = 0,
+                         .maximum = 1});
+  row(&C::warmup_steps, {.name = "warmup_steps",
+                         .kind = Kind::integer,
+                         .fallback = 0,
+                         .meaning = "Steps in which the learning rate rises from 0.",
+                         .origin = "Transformers",
+                         .minimum = 0,
+                         .maximum = kMaxCount});
+  row(&C::num_train_epochs, {.name = "num_train_epochs",
+                             .kind = Kind::number,
+                             .fallback = 3.0,
+                             .meaning = "Passes over the data; a fraction ends within one.",
+                             .origin = "Transformers",
+                             .aliases = {"num_epochs", "epochs"},
+                             .minimum = 0,
+                             .maximum = 1e6,
+                             .above_minimum = true});
+  row(&C::max_steps,
+      {.name = "max_steps",
+       .kind = Kind::integer,
+       .fallback = -1,
+       .meaning = "Optimiser steps in all; where above 0 it decides instead of num_train_epochs.",
+       .origin = "Transformers",
+       .minimum = -1,
+       .maximum = kMaxCount});
+  row(&C::optim, {.name = "optim",
+                  .fallback = "adamw_torch",
+                  .meaning = "Optimiser: AdamW.",
+                  .origin = "Transformers",
+                  .aliases = {"optimizer"},
+                  .choices = {"adamw_torch"},
+                  .synonyms = {{"adamw_torch_fused", "adamw_torch"}, {"adamw", "adamw_torch"}}});
+  row(&C::adam_beta1, {.name = "adam_beta1",
+                       .kind = Kind::number,
+                       .fallback = 0.9,
+                       .meaning = "Decay of the first moment.",
+                       .origin = "Transformers",
+                       .minimum = 0,
+                       .maximum = 0.999999});
+  row(&C::adam_beta2, {.name = "adam_beta2",
+                       .kind = Kind::number,
+                       .fallback = 0.999,
+                       .meaning = "Decay of the second moment.",
+                       .origin = "Transformers",
+                       .minimum = 0,
+                       .maximum = 0.999999});
+  row(&C::adam_epsilon, {.name = "adam_epsilon",
+                         .kind = Kind::number,
+                         .fallback = 1e-8,
+                         .meaning = "Added to the root of the second moment.",
+                         .origin = "Transformers",
+                         .minimum = 0,
+                         .maximum = 1,
+                         .above_minimum = true});
+  row(&C::weight_decay, {.name = "weight_decay",
+                         .kind = Kind::number,
+                         .fallback = 0.0,
+                         .meaning = "Decoupled weight decay; norms and biases are left out.",
+                         .origin = "Transformers",
+                         .minimum = 0,
+                         .maximum = 100});
+  row(&C::max_grad_norm, {.name = "max_grad_norm",
+                          .kind = Kind::number,
+                          .fallback = 1.0,
+                          .meaning = "Gradients are scaled down to this norm; 0 leaves them as they are.",
+                          .origin = "Transformers",
+                          .minimum = 0,
+                          .maximum = 1e30});
+  row(&C::seed, {.name = "seed",
+                 .kind = Kind::integer,
+                 .fallback = 42,
+                 .meaning = "Seed of the weights drawn at random and of dropout.",
+                 .origin = "Transformers",
+                 .minimum = 0,
+                 .maximum = kMaxSeed});
+  row(&C::data_seed, {.name = "data_seed",
+                      .kind = Kind::integer,
+                      .meaning = "Seed of the order of the data.",
+                      .origin = "Transformers",
+                      .minimum = 0,
+                      .maximum = kMaxSeed,
+                      .unset = "the seed"});
+
+  section = "adapter";
+  row(&C::use_peft, {.name = "use_peft",
+                     .kind = Kind::flag,
+                     .meaning = "Train a LoRA adapter; false trains the weights themselves.",
+                     .origin = "TRL",
+                     .unset = "true, with init false"});
+  row(&C::lora_r, {.name = "lora_r",
+                   .kind = Kind::integer,
+                   .fallback = 16,
+                   .meaning = "Rank of the adapter.",
+                   .origin = "TRL",
+                   .aliases = {"lora_rank"},
+                   .minimum = 1,
+                   .maximum = 65536});
+  row(&C::lora_alpha, {.name = "lora_alpha",
+                       .kind = Kind::integer,
+                       .fallback = 16,
+                       .meaning = "The adapter is scaled by alpha / r (with use_rslora by alpha / sqrt(r)).",
+                       .origin = "PEFT",
+                       .minimum = 1,
+                       .maximum = 1048576});
+  row(&C::lora_dropout, {.name = "lora_dropout",
+                         .kind = Kind::number,
+                         .fallback = 0.0,
+                         .meaning = "Dropout on the adapter's input.",
+                         .origin = "PEFT",
+                         .minimum = 0,
+                         .maximum = 0.999});
+  row(&C::lora_target_modules,
+      {.name = "lora_target_modules",
+       .kind = Kind::texts,
+       .fallback = Json(Json::Array{Json("all-linear")}),
+       .meaning =
+           "Modules that get an adapter: names or suffixes, one regular expression for the whole name, "
+           "or all-linear (every linear but the head).",
+       .origin = "TRL",
+       .aliases = {"target_modules", "lora_target"}});
+  row(&C::lora_exclude_modules, {.name = "lora_exclude_modules",
+                                 .kind = Kind::texts,
+                                 .fallback = Json::array(),
+                                 .meaning = "Modules left out although lora_target_modules names them.",
+                                 .origin = "PEFT",
+                                 .aliases = {"exclude_modules"}});
+  row(&C::use_rslora, {.name = "use_rslora",
+                       .kind = Kind::flag,
+                       .fallback = false,
+                       .meaning = "Rank-stabilised scale: alpha / sqrt(r).",
+                       .origin = "PEFT",
+                       .aliases = {"lora_use_rslora", "peft_use_rslora"}});
+  row(&C::lora_rank_pattern, {.name = "lora_rank_pattern",
+                              .kind = Kind::counts,
+                              .fallback = Json::object(),
+                              .meaning = "Ranks of single modules: name or pattern to rank.",
+                              .origin = "PEFT",
+                              .aliases = {"rank_pattern"},
+                              .minimum = 1,
+                              .maximum = 65536});
+  row(&C::lora_alpha_pattern, {.name = "lora_alpha_pattern",
+                               .kind = Kind::counts,
+                               .fallback = Json::object(),
+                               .meaning = "Alphas of single modules: name or pattern to alpha.",
+                               .origin = "PEFT",
+                               .aliases = {"alpha_pattern"},
+                               .minimum = 1,
+                               .maximum = 1048576});
+  row(&C::lora_layers_to_transform, {.name = "lora_layers_to_transform",
+                                     .kind = Kind::integers,
+                                     .fallback = Json::array(),
+                                     .meaning = "Numbers of the layers that get an adapter; none: all.",
+                                     .origin = "PEFT",
+                                     .aliases = {"layers_to_transform", "peft_layers_to_transform"},
+                                     .minimum = 0,
+                                     .maximum = 100000});
+  row(&C::adapter_name_or_path,
+      {.name = "adapter_name_or_path",
+       .meaning = "Continue from this PEFT adapter; its own rank, alpha and modules hold.",
+       .aliases = {"adapter", "lora_model_dir"}});
+  row(&C::trainable,
+      {.name = "trainable",
+       .kind = Kind::texts,
+       .fallback = Json::array(),
+       .meaning = "Patterns of parameter names that train in full, beside the adapter or, without "
+                  "one, instead of all.",
+       .aliases = {"unfrozen_parameters"}});
+  row(&C::frozen, {.name = "frozen",
+                   .kind = Kind::texts,
+                   .fallback = Json::array(),
+                   .meaning = "Patterns of parameter names that do not train."});
+  row(&C::merge, {.name = "merge",
+                  .kind = Kind::flag,
+                  .fallback = true,
+                  .meaning = "Write the merged checkpoint too at the end (output_dir/merged).",
+                  .aliases = {"merge_adapter"}});
+
+  section = "memory";
+  row(Unbound{}, {.name = "gradient_checkpointing",
+                  .kind = Kind::flag,
+                  .meaning = "Another way to say recompute: true is blocks, false is cheap.",
+                  .origin = "Transformers"});
+  row(&C::recompute,
+      {.name = "recompute",
+       .meaning = "What backward computes again instead of keeping it: none; cheap (norms, RoPE, "
+                  "activations); blocks (all but each block's input); auto fits memory_limit. The "
+                  "bits of the result are the same.",
+       .choices = {"auto", "none", "cheap", "blocks"},
+       .unset = "auto, or as gradient_checkpointing says"});
+  row(&C::memory_limit, {.name = "memory_limit",
+                         .kind = Kind::bytes,
+                         .meaning = "Refuse a run whose plan needs more than this.",
+                         .minimum = 1048576,
+                         .unset = "what the machine has free"});
+
+  section = "logging and checkpoints";
+  row(&C::output_dir,
+      {.name = "output_dir",
+       .fallback = "trainer_output",
+       .meaning = "Where adapter, merged checkpoint, checkpoints, metrics.jsonl, loss.svg and the "
+                  "resolved configuration are written.",
+       .origin = "TRL"});
+  row(&C::overwrite_output_dir, {.name = "overwrite_output_dir",
+                                 .kind = Kind::flag,
+                                 .fallback = false,
+                                 .meaning = "Replace the result of an earlier run in output_dir.",
+                                 .origin = "Transformers"});
+  row(&C::logging_steps, {.name = "logging_steps",
+                          .kind = Kind::integer,
+                          .fallback = 10,
+                          .meaning = "Print a line each so many steps; metrics.jsonl has every step.",
+                          .origin = "Transformers",
+                          .minimum = 1,
+                          .maximum = kMaxCount});
+  row(&C::eval_strategy, {.name = "eval_strategy",
+                          .meaning = "When to evaluate.",
+                          .origin = "Transformers",
+                          .aliases = {"evaluation_strategy"},
+                          .choices = {"no", "steps", "epoch"},
+                          .unset = "steps with eval_steps, else epoch with eval_dataset, else no"});
+  row(&C::eval_steps, {.name = "eval_steps",
+                       .kind = Kind::integer,
+                       .meaning = "Evaluate each so many steps.",
+                       .origin = "Transformers",
+                       .minimum = 1,
+                       .maximum = kMaxCount,
+                       .unset = "logging_steps with eval_strategy steps"});
+  row(&C::save_strategy, {.name = "save_strategy",
+                          .fallback = "steps",
+                          .meaning = "When to write a checkpoint to resume from.",
+                          .origin = "Transformers",
+                          .choices = {"no", "steps", "epoch"}});
+  row(&C::save_steps, {.name = "save_steps",
+                       .kind = Kind::integer,
+                       .fallback = 500,
+                       .meaning = "Write a checkpoint each so many steps.",
+                       .origin = "Transformers",
+                       .minimum = 1,
+                       .maximum = kMaxCount});
+  row(&C::save_total_limit, {.name = "save_total_limit",
+                             .kind = Kind::integer,
+                             .meaning = "Keep at most this many checkpoints, the newest.",
+                             .origin = "Transformers",
+                             .minimum = 1,
+                             .maximum = kMaxCount,
+                             .unset = "all"});
+  row(&C::resume_from_checkpoint, {.name = "resume_from_checkpoint",
+                                   .meaning = "Continue a run bit for bit: true (the last checkpoint in "
+                                              "output_dir) or the path of a checkpoint.",
+                                   .origin = "Transformers",
+                                   .aliases = {"resume"},
+                                   .synonyms = {{"True", "true"}, {"yes", "true"}},
+                                   .implied = "true"});
+  row(&C::progress, {.name = "progress",
+                     .kind = Kind::flag,
+                     .fallback = true,
+                     .meaning = "Show the progress line; false prints plain lines only."});
+
+  section = "system";
+  row(&C::device,
+      {.name = "device", .fallback = "auto", .meaning = "Where to compute.", .choices = {"auto", "cpu"}});
+  row(&C::num_threads, {.name = "num_threads",
+                        .kind = Kind::integer,
+                        .meaning = "Threads of the products and kernels.",
+                        .aliases = {"threads"},
+                        .minimum = 1,
+                        .maximum = 4096,
+                        .unset = "one a physical core"});
+  row(&C::deterministic,
+      {.name = "deterministic",
+       .kind = Kind::flag,
+       .fallback = true,
+       .meaning = "Equal bits in every run with the same number of threads. The CPU always "
+                  "gives them.",
+       .aliases = {"full_determinism"}});
+  row(&C::check_nan,
+      {.name = "check_nan",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning = "Look at every result and name the op, layer and tensor of the first NaN or Inf."});
+  row(&C::dry_run, {.name = "dry_run",
+                    .kind = Kind::flag,
+                    .fallback = false,
+                    .meaning = "Stop after printing the resolved configuration and the plan."});
+  return rows;
+}
+
+}  // namespace
+
+const std::vector<TrainRow>& train_rows() {
+  static const std::vector<TrainRow> rows = make_rows();
+  return rows;
+}
+
+const KeyTable& train_table() {
+  static const KeyTable table = [] {
+    std::vector<Key> keys;
+    for (const TrainRow& row : train_rows()) keys.push_back(row.key);
+    return KeyTable(std::move(keys));
+  }();
+  return table;
+}
+
+}  // namespace serval

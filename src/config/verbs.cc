@@ -1,0 +1,251 @@
+#include "config/verbs.h"
+
+#include "config/train_config.h"
+
+namespace serval {
+namespace {
+
+// A key of the training table, for a verb that means the same by it.
+Key shared(std::string_view name, const std::string& section) {
+  Key key = train_table().at(name);
+  key.section = section;
+  return key;
+}
+
+void add_model_keys(std::vector<Key>& keys) {
+  Key model = shared("model_name_or_path", "model");
+  model.name = "model";
+  model.aliases = {"model_name_or_path", "base_model"};
+  model.meaning = "Checkpoint: a Hugging Face directory, or org/name in the local cache.";
+  model.unset.clear();
+  model.required = true;
+  keys.push_back(std::move(model));
+  keys.push_back({.name = "adapter",
+                  .meaning = "PEFT adapter to apply: a directory.",
+                  .section = "model",
+                  .aliases = {"adapter_name_or_path"},
+                  .unset = "none"});
+  keys.push_back(shared("tokenizer_name_or_path", "model"));
+  keys.back().unset = "beside the adapter or the model";
+  keys.push_back(shared("dtype", "model"));
+  keys.push_back(shared("ignore_config_key", "model"));
+}
+
+void add_system_keys(std::vector<Key>& keys) {
+  keys.push_back(shared("device", "system"));
+  keys.push_back(shared("num_threads", "system"));
+  keys.push_back(shared("check_nan", "system"));
+}
+
+void add_sampling_keys(std::vector<Key>& keys, double temperature) {
+  const std::string section = "generation";
+  keys.push_back(
+      {.name = "system", .meaning = "System message before the conversation.", .section = section});
+  keys.push_back({.name = "temperature",
+                  .kind = Kind::number,
+                  .fallback = temperature,
+                  .meaning = "0 takes the likeliest token each time; higher is more varied.",
+                  .section = section,
+                  .origin = "Transformers",
+                  .minimum = 0,
+                  .maximum = 100});
+  keys.push_back({.name = "top_p",
+                  .kind = Kind::number,
+                  .fallback = 1.0,
+                  .meaning = "Draw from the likeliest tokens that together reach this probability.",
+                  .section = section,
+                  .origin = "Transformers",
+                  .minimum = 0,
+                  .maximum = 1,
+                  .above_minimum = true});
+  keys.push_back({.name = "top_k",
+                  .kind = Kind::integer,
+                  .fallback = 0,
+                  .meaning = "Draw from this many likeliest tokens; 0 is all.",
+                  .section = section,
+                  .origin = "Transformers",
+                  .minimum = 0,
+                  .maximum = 1e9});
+  keys.push_back({.name = "max_new_tokens",
+                  .kind = Kind::integer,
+                  .fallback = 256,
+                  .meaning = "Stop after this many tokens.",
+                  .section = section,
+                  .origin = "Transformers",
+                  .minimum = 1,
+                  .maximum = 16777216});
+  keys.push_back({.name = "stop",
+                  .kind = Kind::texts,
+                  .fallback = Json::array(),
+                  .meaning = "Stop before this text; repeat the key for several.",
+                  .section = section,
+                  .aliases = {"stop_strings"},
+                  .commas = false});
+  keys.push_back(shared("seed", section));
+  keys.back().meaning = "Seed of the draws.";
+}
+
+Verb make_train() {
+  return {.name = "train",
+          .summary = "Fine-tune a model on a dataset; write an adapter and a merged checkpoint.",
+          .positional = "CONFIG.yaml",
+          .positional_meaning = "Configuration file; keys on the command line win.",
+          .max_positionals = 1,
+          .reads_config = true,
+          .examples = {"train config.yaml", "train config.yaml --learning-rate 1e-4 --dry-run",
+                       "train --model ./model --dataset chats.jsonl --output-dir out --max-steps 100",
+                       "train --model ./model --dataset chats.jsonl --use-peft false",
+                       "train config.yaml --resume-from-checkpoint"},
+          .table = train_table()};
+}
+
+Verb make_plan() {
+  std::vector<Key> keys = train_table().keys();
+  keys.push_back({.name = "program",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Print the program of a step: a line an op, identical layers once.",
+                  .section = "plan"});
+  keys.push_back({.name = "json",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Print the plan as JSON.",
+                  .section = "plan"});
+  keys.push_back({.name = "profile",
+                  .meaning = "Device profile that the expected time is computed from.",
+                  .section = "plan",
+                  .unset = "measured on this machine"});
+  return {.name = "plan",
+          .summary = "Tell the memory, FLOPs and expected time of a training run before a weight is read.",
+          .positional = "CONFIG.yaml",
+          .positional_meaning = "Configuration file of a training run; keys on the command line win.",
+          .max_positionals = 1,
+          .reads_config = true,
+          .examples = {"plan config.yaml", "plan --model ./model --max-length 4096 --packing",
+                       "plan config.yaml --program"},
+          .table = KeyTable(std::move(keys))};
+}
+
+Verb make_generate() {
+  std::vector<Key> keys;
+  add_model_keys(keys);
+  keys.push_back({.name = "prompt",
+                  .meaning = "What the user says; with raw, the text to continue.",
+                  .section = "generation",
+                  .required = true});
+  keys.push_back({.name = "raw",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Continue the prompt as it stands, without the chat template.",
+                  .section = "generation"});
+  add_sampling_keys(keys, 0.0);
+  add_system_keys(keys);
+  return {
+      .name = "generate",
+      .summary = "Answer one prompt; the text alone goes to stdout.",
+      .examples = {"generate --model ./model --prompt 'Who are you?'",
+                   "generate --model ./model --adapter out --prompt 'Who are you?' --max-new-tokens 50",
+                   "generate --model ./model --raw --prompt 'Once upon a time' --temperature 0.8 --seed 1"},
+      .table = KeyTable(std::move(keys))};
+}
+
+Verb make_chat() {
+  std::vector<Key> keys;
+  add_model_keys(keys);
+  add_sampling_keys(keys, 0.7);
+  add_system_keys(keys);
+  return {.name = "chat",
+          .summary = "Talk to a model; answers appear as they are made.",
+          .examples = {"chat --model ./model", "chat --model ./model --adapter out --system 'Be brief.'"},
+          .table = KeyTable(std::move(keys))};
+}
+
+Verb make_eval() {
+  std::vector<Key> keys;
+  add_model_keys(keys);
+  Key dataset = shared("dataset", "data");
+  dataset.meaning = "JSONL or JSON files to evaluate on.";
+  dataset.unset.clear();
+  dataset.required = true;
+  keys.push_back(std::move(dataset));
+  for (const char* name : {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
+                           "per_device_eval_batch_size"})
+    keys.push_back(shared(name, "data"));
+  keys.push_back({.name = "json",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Print the result as one JSON object.",
+                  .section = "output"});
+  add_system_keys(keys);
+  return {.name = "eval",
+          .summary = "Mean negative log-likelihood and perplexity of a dataset.",
+          .examples = {"eval --model ./model --dataset held_out.jsonl",
+                       "eval --model ./model --adapter out --dataset held_out.jsonl --json"},
+          .table = KeyTable(std::move(keys))};
+}
+
+Key json_key() {
+  return {.name = "json",
+          .kind = Kind::flag,
+          .fallback = false,
+          .meaning = "Print as JSON.",
+          .section = "output"};
+}
+
+Verb make_inspect() {
+  return {.name = "inspect",
+          .summary = "Tell what a file or directory holds: tensors, types, shapes, settings.",
+          .positional = "FILE|DIR",
+          .positional_meaning = "A safetensors file, a checkpoint, an adapter, a tokenizer or a dataset.",
+          .min_positionals = 1,
+          .max_positionals = 1,
+          .examples = {"inspect ./model", "inspect out/adapter_model.safetensors --json"},
+          .table = KeyTable({json_key()})};
+}
+
+Verb make_info() {
+  return {.name = "info",
+          .summary = "Tell the version, the processor, the chosen kernels and the memory.",
+          .examples = {"info", "info --json"},
+          .table = KeyTable({json_key()})};
+}
+
+}  // namespace
+
+const Verb& train_verb() {
+  static const Verb verb = make_train();
+  return verb;
+}
+const Verb& plan_verb() {
+  static const Verb verb = make_plan();
+  return verb;
+}
+const Verb& generate_verb() {
+  static const Verb verb = make_generate();
+  return verb;
+}
+const Verb& chat_verb() {
+  static const Verb verb = make_chat();
+  return verb;
+}
+const Verb& eval_verb() {
+  static const Verb verb = make_eval();
+  return verb;
+}
+const Verb& inspect_verb() {
+  static const Verb verb = make_inspect();
+  return verb;
+}
+const Verb& info_verb() {
+  static const Verb verb = make_info();
+  return verb;
+}
+
+const std::vector<const Verb*>& all_verbs() {
+  static const std::vector<const Verb*> verbs = {&train_verb(), &plan_verb(), &generate_verb(),
+                                                 &chat_verb(),  &eval_verb(), &inspect_verb(),
+                                                 &info_verb()};
+  return verbs;
+}
+
+}  // namespace serval
