@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace serval {
 
@@ -25,7 +26,8 @@ Regex::Regex(std::string_view expression, const std::string& where) : where_(whe
   if (code->code == nullptr) {
     char message[256];
     pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
-    fail("{}: the regular expression '{}' is wrong at character {}: {}", where, expression, at + 1, message);
+    fail("{}: the regular expression {} is wrong at character {}: {}", where, in_quotes(expression), at + 1,
+         message);
   }
   code->context = pcre2_match_context_create(nullptr);
   pcre2_set_match_limit(code->context, 1000000);
@@ -37,14 +39,20 @@ Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 Regex::~Regex() = default;
 
-bool Regex::match(std::string_view text, uint32_t options) const {
+bool Regex::match(std::string_view text, uint32_t options, std::string* first_group) const {
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code_->code, nullptr);
   const int result = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
                                  options, data, code_->context);
+  if (result > 0 && first_group != nullptr) {
+    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
+    if (result > 1 && ends[2] != PCRE2_UNSET) *first_group = text.substr(ends[2], ends[3] - ends[2]);
+  }
   pcre2_match_data_free(data);
   if (result >= 0) return true;
   if (result == PCRE2_ERROR_NOMATCH) return false;
-  fail("{}: the regular expression needs too many steps on '{}'", where_, text);
+  if (result == PCRE2_ERROR_MATCHLIMIT || result == PCRE2_ERROR_DEPTHLIMIT || result == PCRE2_ERROR_HEAPLIMIT)
+    fail("{}: the regular expression needs too many steps on {}; simplify it", where_, in_quotes(text));
+  fail("{}: the regular expression cannot be tried on {} (error {})", where_, in_quotes(text), result);
 }
 
 bool Regex::matches_whole(std::string_view text) const {
@@ -52,6 +60,11 @@ bool Regex::matches_whole(std::string_view text) const {
 }
 bool Regex::matches_start(std::string_view text) const {
   return match(text, PCRE2_ANCHORED);
+}
+std::optional<std::string> Regex::first_group(std::string_view text) const {
+  std::string group;
+  if (!match(text, PCRE2_ANCHORED, &group)) return std::nullopt;
+  return group;
 }
 
 }  // namespace serval

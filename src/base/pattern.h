@@ -4,7 +4,9 @@
 //   regex.matches_whole(name);    // Python's re.fullmatch
 //   regex.matches_start(name);    // Python's re.match
 #pragma once
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,9 +21,11 @@ class Regex {
   ~Regex();
   bool matches_whole(std::string_view text) const;
   bool matches_start(std::string_view text) const;
+  // What the first group holds where the expression matches the start.
+  std::optional<std::string> first_group(std::string_view text) const;
 
  private:
-  bool match(std::string_view text, uint32_t options) const;
+  bool match(std::string_view text, uint32_t options, std::string* first_group = nullptr) const;
   struct Code;
   std::unique_ptr<const Code> code_;
   std::string where_;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/json.h"
+
 namespace serval {
 namespace {
 
@@ -76,6 +78,14 @@ std::string replace_all(std::string text, std::string_view from, std::string_vie
   for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
     text.replace(at, from.size(), to);
   return text;
+}
+
+std::string in_quotes(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return json_quote(text);
+  // Never inside a UTF-8 character.
+  size_t end = max_bytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return json_quote(text.substr(0, end)) + "...";
 }
 
 std::string human_bytes(int64_t bytes) {

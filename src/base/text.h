@@ -18,6 +18,8 @@ std::string join(std::span<const std::string> parts, std::string_view separator)
 bool starts_with(std::string_view text, std::string_view prefix);
 bool ends_with(std::string_view text, std::string_view suffix);
 std::string replace_all(std::string text, std::string_view from, std::string_view to);
+// A text that a file gave, fit for one line of an error: quoted, control characters escaped, cut when long.
+std::string in_quotes(std::string_view text, size_t max_bytes = 160);
 
 // "1.50 GiB", "12.0 MiB", "312 B".
 std::string human_bytes(int64_t bytes);

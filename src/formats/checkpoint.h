@@ -5,12 +5,15 @@
 //
 // Pickled weights (.bin, .pt, .pth) are refused with the way to convert them, a GGUF as not yet readable.
 #pragma once
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "formats/gguf.h"
+#include "formats/model_source.h"
 #include "formats/safetensors.h"
 
 namespace serval {
@@ -27,6 +30,7 @@ class Checkpoint {
   const std::string& file_of(std::string_view name) const;
 
  private:
+  void open_shards(const std::string& index_path);
   std::string directory_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, size_t, std::less<>> file_of_;  // tensor -> file
@@ -46,13 +50,5 @@ void write_checkpoint(const std::string& directory, std::vector<CheckpointTensor
 
 // Tokenizer, chat template and generation settings, byte for byte; what is absent is left out.
 void copy_model_files(const std::string& from, const std::string& to);
-
-// The first four bytes say GGUF; nothing else of such a file is looked at.
-bool is_gguf(const std::string& path);
-[[noreturn]] void refuse_gguf(const std::string& path);
-
-// A directory as it is; org/name[@revision] from the local Hugging Face cache; else a UserError that says how
-// to get it.
-std::string resolve_model(const std::string& name_or_path);
 
 }  // namespace serval

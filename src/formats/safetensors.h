@@ -5,18 +5,21 @@
 //
 //   SafetensorsFile file("model.safetensors");
 //   const SafetensorsEntry& e = file.at("model.norm.weight");
-//   file.read_rows(e, 0, e.shape.rows(), target, DType::bf16, row_stride);
+//   file.read_rows(e, 0, e.dims[0], target, DType::bf16, row_stride);
 //
 //   SafetensorsWriter writer("out.safetensors");
 //   writer.add("a", DType::f32, {2, 3}, [&](void* target) { ... });   // called when the file is written
 //   writer.write();
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -39,7 +42,10 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }  // in the order of their bytes
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  const SafetensorsEntry* find(std::string_view name) const;
+  const SafetensorsEntry* find(std::string_view name) const;  // nullptr where there is none
+  const SafetensorsEntry& at(std::string_view name) const;    // else a UserError
+  // As they lie in the file, perhaps unaligned.
+  std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
 
   // Rows of a tensor, converted; `row_stride` in elements of the target. The pages that were read are
   // released, so that a large file never stays in resident memory.
@@ -50,6 +56,7 @@ class SafetensorsFile {
 
  private:
   void parse(std::string_view header, uint64_t data_begin);
+  void check_cover(uint64_t data_begin);
   std::string path_;
   MappedFile file_;
   std::vector<SafetensorsEntry> entries_;
@@ -62,12 +69,17 @@ Shape shape_of(const SafetensorsEntry& entry, const std::string& path);
 
 class SafetensorsWriter {
  public:
-  explicit SafetensorsWriter(std::string path) : path_(std::move(path)) {}
   using Fill = std::function<void(void* target)>;  // writes the dense tensor
+  using FillRows = std::function<void(int64_t row_begin, int64_t row_count, void* target)>;
+
+  explicit SafetensorsWriter(std::string path) : path_(std::move(path)) {}
   void add(std::string name, DType dtype, Shape shape, Fill fill);
+  // For large tensors: asked for a few megabytes of rows at a time, so that the whole is never held.
+  void add_rows(std::string name, DType dtype, Shape shape, FillRows fill);
   void add_metadata(std::string key, std::string value) { metadata_[std::move(key)] = std::move(value); }
   int64_t data_bytes() const;
-  // Largest types first, then by name; the file appears whole or not at all.
+  // In the order of the reference writer: largest types first, then by name. The file appears whole or not
+  // at all.
   void write();
 
  private:
@@ -75,8 +87,12 @@ class SafetensorsWriter {
     std::string name;
     DType dtype;
     Shape shape;
-    Fill fill;
+    FillRows fill;
+    bool by_rows = false;
+    int64_t bytes() const { return shape.elements() * size_of(dtype); }
+    int64_t rows_at_once() const;
   };
+  std::string header() const;
   std::string path_;
   std::vector<Tensor> tensors_;
   std::map<std::string, std::string> metadata_ = {{"format", "pt"}};
