@@ -32,7 +32,7 @@ struct GemmArgs {
   void* c = nullptr;
   DType c_dtype = DType::f32;
   int64_t c_stride = 0;
-  float alpha = 1;
+  double alpha = 1;
   bool accumulate = false;     // add to what C holds
   const void* bias = nullptr;  // n elements, added once
   DType bias_dtype = DType::f32;

@@ -60,7 +60,7 @@ void gemm_reference(const GemmArgs& args) {
       for (int64_t row = 0; row < rows; ++row) {
         for (int64_t n = 0; n < args.n; ++n) {
           const int64_t index = (first + row) * args.c_stride + n;
-          double value = static_cast<double>(args.alpha) * sums[static_cast<size_t>(row * args.n + n)];
+          double value = args.alpha * sums[static_cast<size_t>(row * args.n + n)];
           if (args.bias != nullptr) value += element(args.bias, args.bias_dtype, n);
           if (args.accumulate) value += element(args.c, args.c_dtype, index);
           store(args.c, args.c_dtype, index, value);

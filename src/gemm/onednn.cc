@@ -81,9 +81,10 @@ std::shared_ptr<const Product> make_product(const GemmArgs& args) {
   dnnl::post_ops after;
 #if DNNL_VERSION_MAJOR >= 3
   // A constant factor without a run-time argument.
-  if (args.alpha != 1) after.append_eltwise(dnnl::algorithm::eltwise_linear, args.alpha, 0.0f);
+  if (args.alpha != 1)
+    after.append_eltwise(dnnl::algorithm::eltwise_linear, static_cast<float>(args.alpha), 0.0f);
 #else
-  if (args.alpha != 1) attributes.set_output_scales(0, {args.alpha});
+  if (args.alpha != 1) attributes.set_output_scales(0, {static_cast<float>(args.alpha)});
 #endif
   if (args.accumulate) after.append_sum(1.0f);
   if (product->bias_after_scale) after.append_binary(dnnl::algorithm::binary_add, product->bias);
@@ -109,7 +110,7 @@ Key key_of(const GemmArgs& args, int threads) {
   for (bool flag : {args.a_transposed, args.b_transposed, args.accumulate, has_bias})
     kinds = kinds * 2 + (flag ? 1 : 0);
   return {args.m,        args.n,        args.k, args.a_stride,
-          args.b_stride, args.c_stride, kinds,  std::bit_cast<uint32_t>(args.alpha),
+          args.b_stride, args.c_stride, kinds,  std::bit_cast<uint32_t>(static_cast<float>(args.alpha)),
           threads};
 }
 

@@ -50,7 +50,7 @@ KernelArgs kernel_args(const GemmArgs& args) {
           .a_transposed = args.a_transposed,
           .b_transposed = args.b_transposed,
           .accumulate = args.accumulate,
-          .alpha = args.alpha};
+          .alpha = static_cast<float>(args.alpha)};
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ std::vector<OutputSpec> infer_adamw(const CallView& v) {
   for (const size_t i : {1, 2, 3})
     SERVAL_CHECK(v.update(i).shape == v.update(0).shape && v.update(i).dtype == v.update(0).dtype, "'{}'",
                  v.call.name);
+  SERVAL_CHECK(
+      !v.has_update(4) || (v.update(4).shape == v.update(0).shape && v.update(4).dtype != DType::f64), "'{}'",
+      v.call.name);
   return {};
 }
 Cost cost_adamw(const CallView& v) {

@@ -30,7 +30,7 @@ inline void multiply(const Matrix& a, const Matrix& b, const Matrix& c, double a
   args.a = a.data, args.a_dtype = a.dtype, args.a_stride = a.stride, args.a_transposed = a.transposed;
   args.b = b.data, args.b_dtype = b.dtype, args.b_stride = b.stride, args.b_transposed = b.transposed;
   args.c = c.data, args.c_dtype = c.dtype, args.c_stride = c.stride;
-  args.alpha = static_cast<float>(alpha), args.accumulate = accumulate;
+  args.alpha = alpha, args.accumulate = accumulate;
   if (bias != nullptr && *bias) args.bias = bias->data, args.bias_dtype = bias->dtype;
   gemm(args);
 }

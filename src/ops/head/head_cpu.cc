@@ -19,7 +19,15 @@ namespace avx512_bf16 {
 void head_softmax(const SoftmaxArgs&);
 }
 
+namespace {
+int64_t forced_chunk_rows = 0;
+}
+void set_head_chunk_rows_for_tests(int64_t rows) {
+  forced_chunk_rows = rows;
+}
+
 int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
+  if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
   const int64_t fitting = (int64_t{96} << 20) / (4 * vocab_size) / 16 * 16;
   return std::max<int64_t>(1, std::min(rows, std::max<int64_t>(16, fitting)));
 }
@@ -82,7 +90,7 @@ struct Call {
   const Operand &hidden, &weight, &label_rows, &labels;
   const Operand &d_hidden, &d_weight;
   const float* row_weights;
-  const void* upstream;
+  const Operand& upstream;
   bool gradient;
 };
 
@@ -111,8 +119,11 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
     SoftmaxArgs args{.logits = logits.data, .dtype = dtype, .rows = count, .vocab_size = vocab_size};
     args.labels = c.labels.as<int32_t>() + begin;
     args.row_weights = c.gradient && c.row_weights != nullptr ? c.row_weights + begin : nullptr;
-    args.upstream =
-        c.upstream == nullptr ? nullptr : static_cast<const char*>(c.upstream) + begin * wide_size(dtype);
+    if (c.upstream) {
+      args.upstream_stride = c.upstream.row_stride;
+      args.upstream =
+          static_cast<const char*>(c.upstream.data) + begin * c.upstream.row_stride * wide_size(dtype);
+    }
     args.nll = w.nll;
     args.correct = w.correct;
     softmax(args);
@@ -146,8 +157,8 @@ void run_head_loss(const KernelContext& c) {
   const bool gradient = c.attributes->integer("gradient") != 0;
   const float* row_weights = c.input(4).as<float>();
   double* sums = c.update(0).as<double>();
-  const Call call{c.input(0),  c.input(1),  c.input(2), c.input(3), c.output(0),
-                  c.update(1), row_weights, nullptr,    gradient};
+  const Call call{c.input(0),  c.input(1),  c.input(2),     c.input(3), c.output(0),
+                  c.update(1), row_weights, kAbsentOperand, gradient};
   for_chunks(call, c.workspace, [&](int64_t begin, int64_t count, const Workspace& w) {
     for (int64_t i = 0; i < count; ++i) {
       sums[0] += static_cast<double>(row_weights[begin + i]) * w.nll[i];
@@ -160,8 +171,8 @@ void run_head_loss(const KernelContext& c) {
 
 void run_head_logprobs(const KernelContext& c) {
   const Operand& out = c.output(0);
-  const Call call{c.input(0),     c.input(1), c.input(2), c.input(3), kAbsentOperand,
-                  kAbsentOperand, nullptr,    nullptr,    false};
+  const Call call{c.input(0),     c.input(1), c.input(2),     c.input(3), kAbsentOperand,
+                  kAbsentOperand, nullptr,    kAbsentOperand, false};
   for_chunks(call, c.workspace, [&](int64_t begin, int64_t count, const Workspace& w) {
     for (int64_t i = 0; i < count; ++i) {
       if (out.dtype == DType::f64)
@@ -173,8 +184,8 @@ void run_head_logprobs(const KernelContext& c) {
 }
 
 void run_head_backward(const KernelContext& c) {
-  const Call call{c.input(1),  c.input(2), c.input(3),      c.input(4), c.output(0),
-                  c.update(0), nullptr,    c.input(0).data, true};
+  const Call call{c.input(1),  c.input(2), c.input(3), c.input(4), c.output(0),
+                  c.update(0), nullptr,    c.input(0), true};
   for_chunks(call, c.workspace, [](int64_t, int64_t, const Workspace&) {});
 }
 

@@ -46,7 +46,7 @@ void head_softmax(const SoftmaxArgs& args) {
         if (args.row_weights != nullptr)
           weight = static_cast<A>(args.row_weights[row]);
         else if (args.upstream != nullptr)
-          weight = -static_cast<const A*>(args.upstream)[row];
+          weight = -static_cast<const A*>(args.upstream)[row * args.upstream_stride];
         else
           continue;
         // In place and forwards: the gradient is never wider than the logit it replaces.

@@ -18,8 +18,9 @@ int64_t sum(const std::vector<int64_t>& values) {
 }
 
 // Bytes of x in the compute type, which a dropped-out copy of it needs.
-int64_t dropout_bytes(const CallView& v, const TensorDecl& x) {
-  return v.attributes().number("dropout") > 0 ? x.shape.elements() * size_of(x.dtype) : 0;
+int64_t dropout_bytes(const CallView& v, int64_t rows, const TensorDecl& weight) {
+  const bool drops = v.attributes().number("dropout") > 0 && sum(v.attributes().integers("ranks")) > 0;
+  return drops ? rows * weight.shape.row_size() * size_of(weight.dtype) : 0;
 }
 
 std::vector<OutputSpec> infer(const CallView& v) {
@@ -45,16 +46,14 @@ std::vector<OutputSpec> infer(const CallView& v) {
           {input.dtype, {input.shape.rows(), rank}, input.count, ".adapter", rank == 0}};
 }
 
-double product_flops(const CallView& v, const TensorDecl& x, const TensorDecl& weight) {
-  return 2.0 * static_cast<double>(x.shape.rows()) * static_cast<double>(weight.shape.elements()) *
-         (v.call.entry == EntryKind::wait ? 0 : 1);
+double product_flops(int64_t rows, const TensorDecl& weight) {
+  return 2.0 * static_cast<double>(rows) * static_cast<double>(weight.shape.elements());
 }
-double adapter_flops(const CallView& v, const TensorDecl& x) {
+double adapter_flops(const CallView& v, int64_t rows, const TensorDecl& weight) {
   const auto& segments = v.attributes().integers("segments");
   const auto& ranks = v.attributes().integers("ranks");
-  double flops = 2.0 * static_cast<double>(x.shape.elements() * sum(ranks));
-  for (size_t i = 0; i < ranks.size(); ++i)
-    flops += 2.0 * static_cast<double>(x.shape.rows() * segments[i] * ranks[i]);
+  double flops = 2.0 * static_cast<double>(rows * weight.shape.row_size() * sum(ranks));
+  for (size_t i = 0; i < ranks.size(); ++i) flops += 2.0 * static_cast<double>(rows * segments[i] * ranks[i]);
   return flops;
 }
 double operand_bytes(const CallView& v) {
@@ -67,32 +66,37 @@ double operand_bytes(const CallView& v) {
 
 Cost cost(const CallView& v) {
   using namespace linear_forward_operands;
-  return {product_flops(v, v.input(x), v.input(weight)) + adapter_flops(v, v.input(x)), operand_bytes(v)};
+  const int64_t rows = v.input(x).shape.rows();
+  return {product_flops(rows, v.input(weight)) + adapter_flops(v, rows, v.input(weight)), operand_bytes(v)};
 }
 int64_t workspace(const CallView& v) {
-  return dropout_bytes(v, v.input(linear_forward_operands::x));
+  using namespace linear_forward_operands;
+  return dropout_bytes(v, v.input(x).shape.rows(), v.input(weight));
 }
 
 std::vector<OutputSpec> infer_backward(const CallView& v) {
   using namespace linear_backward_operands;
-  const TensorDecl& input = v.input(x);
-  // Where x is frozen input the slot is absent; the derivative rule says so by an attribute.
-  return {{input.dtype, input.shape, input.count, ".gradient", v.attributes().integer("wants_dx") == 0}};
+  const TensorDecl& grad = v.input(dy);
+  // Where nobody needs dx it is absent; the derivative rule says so by an attribute.
+  return {{grad.dtype,
+           {grad.shape.rows(), v.input(weight).shape.row_size()},
+           grad.count,
+           ".gradient",
+           v.attributes().integer("wants_dx") == 0}};
 }
 Cost cost_backward(const CallView& v) {
   using namespace linear_backward_operands;
-  double flops = 0;
-  if (v.has_output(dx)) flops += product_flops(v, v.input(x), v.input(weight));
-  if (v.has_update(d_weight)) flops += product_flops(v, v.input(x), v.input(weight));
-  flops += 2 * adapter_flops(v, v.input(x));
-  return {flops, operand_bytes(v)};
+  const int products = (v.has_output(dx) ? 1 : 0) + (v.has_update(d_weight) ? 1 : 0);
+  const int64_t rows = v.input(dy).shape.rows();
+  return {products * product_flops(rows, v.input(weight)) + 2 * adapter_flops(v, rows, v.input(weight)),
+          operand_bytes(v)};
 }
 int64_t workspace_backward(const CallView& v) {
   using namespace linear_backward_operands;
-  const TensorDecl& input = v.input(x);
-  const int64_t rank = sum(v.attributes().integers("ranks"));
+  const TensorDecl& grad = v.input(dy);
+  const int64_t rank = sum(v.attributes().integers("ranks")), rows = grad.shape.rows();
   // v of all segments, then a dropped-out copy of x (or of a dx part).
-  return (input.shape.rows() * rank * size_of(input.dtype) + 63) / 64 * 64 + dropout_bytes(v, input);
+  return (rows * rank * size_of(grad.dtype) + 63) / 64 * 64 + dropout_bytes(v, rows, v.input(weight));
 }
 
 void derive(DeriveContext& c) {
@@ -112,6 +116,8 @@ void derive(DeriveContext& c) {
   }
   const TensorId dx = c.gradient_slot(x);
   if (dx == kNone && !trains) return;
+  // Only weight gradients read x; else it need not live until here.
+  if (updates[0] == kNone && updates[2] == kNone) inputs[1] = kNone;
   Attributes attributes = call.attributes;
   attributes.set("wants_dx", int64_t{dx != kNone});
   c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx});

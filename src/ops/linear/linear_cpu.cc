@@ -103,10 +103,11 @@ void run_linear_forward(const KernelContext& c) {
 
 void run_linear_backward(const KernelContext& c) {
   using namespace linear_backward_operands;
-  const Matrix grad = Matrix::of(c.input(dy)), input = Matrix::of(c.input(x));
+  const Matrix grad = Matrix::of(c.input(dy)), frozen = Matrix::of(c.input(weight));
+  const Matrix input = Matrix::of(c.input(x));  // absent unless a weight or an A trains
   const bool wants_dx = static_cast<bool>(c.output(dx));
   const Matrix out = Matrix::of(c.output(dx));
-  if (wants_dx) multiply(grad, Matrix::of(c.input(weight)), out);
+  if (wants_dx) multiply(grad, frozen, out);
   if (c.update(d_weight)) multiply(grad.t(), input, Matrix::of(c.update(d_weight)), 1, true);
   if (c.update(d_bias)) column_sums(c.input(dy), c.update(d_bias));
 
@@ -116,7 +117,7 @@ void run_linear_backward(const KernelContext& c) {
   const bool trains_a = static_cast<bool>(c.update(d_a));
   const double p = c.attributes->number("dropout");
   const int64_t rank = low.columns;
-  const Matrix v{c.workspace, input.dtype, input.rows, rank, rank, false};
+  const Matrix v{c.workspace, grad.dtype, grad.rows, rank, rank, false};
   for (const Segment& s : segments) {
     const int index = static_cast<int>(s.index);
     const Matrix part = grad.column_range(s.column, s.size), b = Matrix::of(c.input(first_b + index));
@@ -130,17 +131,18 @@ void run_linear_backward(const KernelContext& c) {
     if (trains_a) multiply(v.t(), input, Matrix::of(c.update(d_a)), 1, true);
     return;
   }
-  Matrix copy = input;
-  copy.data = static_cast<char*>(c.workspace) + (input.rows * rank * size_of(input.dtype) + 63) / 64 * 64;
-  copy.stride = input.columns;
+  const Matrix copy{static_cast<char*>(c.workspace) + (grad.rows * rank * size_of(grad.dtype) + 63) / 64 * 64,
+                    grad.dtype,
+                    grad.rows,
+                    frozen.columns,
+                    frozen.columns,
+                    false};
   for (const Segment& s : segments) {
     const Matrix v_part = v.column_range(s.rank_begin, s.rank);
     const int64_t* state = c.input(random).as<int64_t>();
     if (wants_dx) {
       multiply(v_part, adapter.row_range(s.rank_begin, s.rank), copy);
-      Operand before = c.input(x);
-      before.data = copy.data;
-      before.row_stride = copy.stride;
+      const Operand before{copy.data, copy.dtype, copy.stride, copy.rows, copy.columns};
       dropout({&before, out.data, out.stride, true, p, state, s.name_hash});
     }
     if (trains_a) {

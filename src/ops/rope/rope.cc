@@ -25,6 +25,7 @@ std::vector<OutputSpec> infer_table(const CallView& v) {
 // inputs: q, k, cos, sin, q_norm?, k_norm?
 std::vector<OutputSpec> infer(const CallView& v) {
   const int64_t head_dim = v.attributes().integer("head_dim");
+  SERVAL_CHECK(head_dim > 0 && head_dim <= kMaxRopeHeadDim, "'{}'", v.call.name);
   for (const size_t i : {0, 1})
     SERVAL_CHECK(v.input(i).shape.row_size() % head_dim == 0 && v.input(2).shape.row_size() * 2 <= head_dim);
   return {{v.input(0).dtype, v.input(0).shape, v.input(0).count, ".q"},

@@ -2,8 +2,9 @@
 // head that Qwen3 applies before it.
 //
 // rope_table: cos and sin of position * inverse_frequency, once for all layers.
-//   positions i32[T], inverse_frequency: R/2 numbers (any scaling is already in them), attention_scaling
-//   multiplies both -> cos, sin [T, R/2] f32 (f64 in f64 programs).
+//   positions i32[T], inverse_frequency: R/2 numbers (any scaling is already in them); the angle is rounded
+//   to f32, as transformers computes it, cos and sin are taken in f64; attention_scaling multiplies both ->
+//   cos, sin [T, R/2] f32 (f64 in f64 programs).
 // qk_norm_rope: q [T, Hq*d], k [T, Hk*d], cos, sin, optional norm weights [d] -> q', k'.
 //   Of each head the first R <= d elements are rotated: pair (x1, x2) -> (x1 c - x2 s, x2 c + x1 s), where a
 //   pair is (i, i + R/2) in the half layout (Hugging Face), or (2i, 2i+1) in the interleaved layout. With
@@ -16,6 +17,8 @@
 #include "program/op.h"
 
 namespace serval::ops {
+
+constexpr int64_t kMaxRopeHeadDim = 512;
 
 extern const Op rope_table_op, qk_norm_rope_op, qk_norm_rope_backward_op;
 

@@ -1,10 +1,9 @@
 #include "ops/common/kernel.h"
 #include "ops/common/kernel_math.h"
+#include "ops/rope/rope.h"
 
 namespace serval::SERVAL_ISA {
 namespace {
-
-constexpr int64_t kMaxHeadDim = 512;
 
 struct Layout {
   int64_t head_dim, half;      // half: pairs that are rotated
@@ -50,7 +49,7 @@ void forward_heads(const Operand& in, const Operand& out, const Operand& norm, i
   for (int64_t head = 0; head < in.row_size; head += l.head_dim) {
     const T* x = in.row<T>(row) + head;
     T* o = out.row<T>(row) + head;
-    A values[kMaxHeadDim];
+    A values[ops::kMaxRopeHeadDim];
     for (int64_t i = 0; i < l.head_dim; ++i) values[i] = load(x[i]);
     if (norm) {
       const A r = inverse_rms(values, l.head_dim, eps);
@@ -72,12 +71,12 @@ void backward_heads(const Operand& d_out, const Operand& in, const Operand& d_in
     for (int64_t i = 0; i < l.head_dim; ++i) d_norm_row[i] = 0;
   for (int64_t head = 0; head < in.row_size; head += l.head_dim) {
     const T* d = d_out.row<T>(row) + head;
-    A g[kMaxHeadDim];
+    A g[ops::kMaxRopeHeadDim];
     for (int64_t i = 0; i < l.head_dim; ++i) g[i] = load(d[i]);
     rotate<A>(g, cos, sin, l, A(-1));
     if (norm) {
       const T *x = in.row<T>(row) + head, *w = norm.as<T>();
-      A values[kMaxHeadDim];
+      A values[ops::kMaxRopeHeadDim];
       for (int64_t i = 0; i < l.head_dim; ++i) values[i] = load(x[i]);
       const A r = inverse_rms(values, l.head_dim, eps);
       A dot = 0;

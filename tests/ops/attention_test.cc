@@ -1,0 +1,207 @@
+#include "ops/attention/attention.h"
+
+#include "ops/op_case.h"
+
+namespace serval::testing {
+namespace {
+
+using Values = std::vector<double>;
+
+struct AttentionCase {
+  std::vector<int64_t> lengths;  // of the documents
+  int64_t heads, kv_heads, head_dim, window;
+  int64_t total() const {
+    int64_t sum = 0;
+    for (const int64_t n : lengths) sum += n;
+    return sum;
+  }
+};
+
+std::vector<AttentionCase> cases() {
+  return {
+      {{1}, 1, 1, 8, 0},
+      {{7}, 2, 2, 8, 0},
+      {{0, 1, 0, 5, 1}, 4, 2, 16, 0},
+      {{17, 3}, 6, 2, 24, 4},
+      {{33}, 2, 1, 40, 0},
+      {{65}, 4, 1, 64, 0},
+      {{20, 0, 45}, 2, 1, 128, 16},
+      {{129}, 2, 2, 32, 0},
+      {{9, 1, 30}, 2, 1, 256, 1},
+      {{3, 64, 2}, 8, 2, 16, 33},
+      {{70}, 1, 1, 72, 64},
+      {{}, 1, 1, 8, 0},
+  };
+}
+
+struct AttentionReference {
+  Values o, lse, dq, dk, dv;
+  AttentionReference(const AttentionCase& k, double scale, const Values& q, const Values& key,
+                     const Values& v, const Values& d_o)
+      : o(q.size(), 0.0),
+        lse(static_cast<size_t>(k.total() * k.heads)),
+        dq(q.size(), 0.0),
+        dk(key.size(), 0.0),
+        dv(v.size(), 0.0) {
+    const int64_t d = k.head_dim, group = k.heads / k.kv_heads;
+    int64_t begin = 0;
+    for (const int64_t length : k.lengths) {
+      for (int64_t head = 0; head < k.heads; ++head) {
+        for (int64_t t = begin; t < begin + length; ++t) {
+          const int64_t first = k.window > 0 ? std::max(begin, t - k.window + 1) : begin;
+          const auto row = static_cast<size_t>((t * k.heads + head) * d);
+          const auto other = [&](int64_t s) {
+            return static_cast<size_t>((s * k.kv_heads + head / group) * d);
+          };
+          const auto dot = [&](const Values& a, size_t i, const Values& b, size_t j) {
+            double sum = 0;
+            for (int64_t e = 0; e < d; ++e)
+              sum += a[i + static_cast<size_t>(e)] * b[j + static_cast<size_t>(e)];
+            return sum;
+          };
+          Values p;
+          double most = -1e300, sum = 0;
+          for (int64_t s = first; s <= t; ++s) {
+            p.push_back(scale * dot(q, row, key, other(s)));
+            most = std::max(most, p.back());
+          }
+          for (const double score : p) sum += std::exp(score - most);
+          const double total = most + std::log(sum);
+          lse[static_cast<size_t>(t * k.heads + head)] = total;
+          for (double& score : p) score = std::exp(score - total);
+          for (int64_t s = first; s <= t; ++s)
+            for (size_t e = 0; e < static_cast<size_t>(d); ++e)
+              o[row + e] += p[static_cast<size_t>(s - first)] * v[other(s) + e];
+          const double delta = dot(d_o, row, o, row);
+          for (int64_t s = first; s <= t; ++s) {
+            const double prob = p[static_cast<size_t>(s - first)],
+                         ds = scale * prob * (dot(d_o, row, v, other(s)) - delta);
+            for (size_t e = 0; e < static_cast<size_t>(d); ++e) {
+              dq[row + e] += ds * key[other(s) + e];
+              dk[other(s) + e] += ds * q[row + e];
+              dv[other(s) + e] += prob * d_o[row + e];
+            }
+          }
+        }
+      }
+      begin += length;
+    }
+  }
+};
+
+// bf16: q, k, v and dO are exact; P and dS are rounded for the products and o for delta, each once.
+constexpr Tolerance kAttentionTolerance{1e-12, 3e-6, 8e-3};
+
+Values offsets_of(const AttentionCase& k) {
+  Values cu = {0};
+  for (const int64_t n : k.lengths) cu.push_back(cu.back() + static_cast<double>(n));
+  return cu;
+}
+
+TEST(Attention, MatchesTheReference) {
+  uint64_t seed = 500;
+  for (const AttentionCase& k : cases()) {
+    Random random(++seed);
+    SCOPED_TRACE("case " + std::to_string(seed - 500));
+    const int64_t rows = k.total(), nq = k.heads * k.head_dim, nk = k.kv_heads * k.head_dim;
+    const double scale = 0.9 / std::sqrt(static_cast<double>(k.head_dim));
+    const Values q = random.normals(rows * nq, 2), key = random.normals(rows * nk),
+                 v = random.normals(rows * nk), d_o = random.normals(rows * nq);
+    const AttentionReference want(k, scale, q, key, v, d_o);
+    for_each_setting([&](const Setting& setting) {
+      OpCase c(setting);
+      const TensorId count = c.count(rows), documents = c.count(static_cast<int64_t>(k.lengths.size()) + 1);
+      const int64_t capacity = rows + 3;
+      const TensorId cu =
+          c.integers("cu_seqlens", {static_cast<int64_t>(k.lengths.size()) + 3}, offsets_of(k), documents);
+      const TensorId o =
+          ops::attention(c.b(), "attention", c.tensor("q", {capacity, nq}, q, count),
+                         c.tensor("k", {capacity, nk}, key, count), c.tensor("v", {capacity, nk}, v, count),
+                         cu, {k.heads, k.kv_heads, k.head_dim, scale, k.window});
+      c.derive({{0, d_o}}, {0, 1, 2});
+      c.run();
+      c.expect_near(o, want.o, kAttentionTolerance);
+      c.expect_near(c.program().calls[0].outputs[1], want.lse, kAttentionTolerance);
+      // With one key per query the weights do not depend on q and k: the exact gradient is zero.
+      const bool constant = k.window == 1 || rows <= 1;
+      if (!constant) {
+        c.expect_near(c.gradient(0), want.dq, kAttentionTolerance);
+        c.expect_near(c.gradient(1), want.dk, kAttentionTolerance);
+      }
+      c.expect_near(c.gradient(2), want.dv, kAttentionTolerance);
+    });
+  }
+}
+
+TEST(Attention, OnlyTheWantedGradients) {
+  const AttentionCase k{{5, 12}, 2, 1, 16, 0};
+  Random random(600);
+  const Values q = random.normals(17 * 32), key = random.normals(17 * 16), v = random.normals(17 * 16),
+               d_o = random.normals(17 * 32);
+  const AttentionReference want(k, 0.25, q, key, v, d_o);
+  for_each_setting([&](const Setting& setting) {
+    for (const size_t wanted : {size_t{0}, size_t{1}, size_t{2}}) {
+      OpCase c(setting);
+      ops::attention(c.b(), "attention", c.tensor("q", {17, 32}, q), c.tensor("k", {17, 16}, key),
+                     c.tensor("v", {17, 16}, v), c.integers("cu_seqlens", {3}, offsets_of(k)),
+                     {2, 1, 16, 0.25, 0});
+      c.derive({{0, d_o}}, {wanted});
+      c.run();
+      c.expect_near(c.gradient(wanted),
+                    wanted == 0   ? want.dq
+                    : wanted == 1 ? want.dk
+                                  : want.dv,
+                    kAttentionTolerance);
+    }
+  });
+}
+
+// Token by token and in pieces through the cache, against the whole sequences at once.
+TEST(AttentionCached, EqualsTheWholeSequence) {
+  const int64_t heads = 4, kv = 2, dim = 16, nq = heads * dim, nk = kv * dim, capacity = 24;
+  const std::vector<int64_t> lengths = {13, 19};
+  Random random(700);
+  const Values q = random.normals(32 * nq), key = random.normals(32 * nk), v = random.normals(32 * nk);
+  for (const int64_t window : {0, 5}) {
+    const AttentionReference want({lengths, heads, kv, dim, window}, 0.3, q, key, v, Values(q.size(), 0.0));
+    for_each_setting([&](const Setting& setting) {
+      Program program;
+      ProgramBuilder b(program);
+      const TensorId count = b.input("count", DType::i32, {1});
+      const ops::KeyValueCache cache{b.state("k_cache", setting.dtype, {2 * capacity, nk}, Role::cache),
+                                     b.state("v_cache", setting.dtype, {2 * capacity, nk}, Role::cache),
+                                     b.input("past", DType::i32, {2}), capacity};
+      const TensorId o = ops::attention_cached(
+          b, "attention", b.input("q", setting.dtype, {32, nq}, count),
+          b.input("k", setting.dtype, {32, nk}, count), b.input("v", setting.dtype, {32, nk}, count),
+          b.input("cu", DType::i32, {3}), cache, {heads, kv, dim, 0.3, window});
+      ProgramRunner runner(program, ArenaKind::scattered, make_device(setting.device));
+      // New tokens of the two sequences in each run; a prefill, single tokens, a sequence that gets none.
+      const std::vector<std::vector<int64_t>> pieces = {{7, 1}, {1, 1}, {0, 9}, {5, 8}};
+      std::vector<int64_t> past = {0, 0};
+      const auto rows_of = [&](const Values& all, int64_t width, const std::vector<int64_t>& piece) {
+        Values rows;
+        for (size_t s = 0; s < 2; ++s) {
+          const int64_t first = ((s == 0 ? 0 : lengths[0]) + past[s]) * width;
+          rows.insert(rows.end(), all.begin() + first, all.begin() + first + piece[s] * width);
+        }
+        return rows;
+      };
+      for (const auto& piece : pieces) {
+        runner.set("count", {static_cast<double>(piece[0] + piece[1])});
+        runner.set("past", {static_cast<double>(past[0]), static_cast<double>(past[1])});
+        runner.set("cu", {0, static_cast<double>(piece[0]), static_cast<double>(piece[0] + piece[1])});
+        runner.set("q", rows_of(q, nq, piece));
+        runner.set("k", rows_of(key, nk, piece));
+        runner.set("v", rows_of(v, nk, piece));
+        runner.run();
+        expect_close(runner.get(o), rows_of(want.o, nq, piece), kAttentionTolerance.of(setting.dtype),
+                     "cached");
+        for (size_t s = 0; s < 2; ++s) past[s] += piece[s];
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace serval::testing
