@@ -155,7 +155,7 @@ Json convert_map(const Key& key, const RawValue& raw) {
     map.set(name, convert_scalar(key, value));
   };
   if (raw.form == RawValue::Form::map) {
-    for (const auto& [name, value] : raw.members) add(name, value);
+    for (size_t i = 0; i < raw.items.size(); ++i) add(raw.names[i], raw.items[i]);
     return map;
   }
   if (!raw.on_command_line) refuse_value(key, raw);
@@ -335,6 +335,10 @@ void Settings::derive(std::string_view name, Json value, std::string why) {
   Entry& target = entry(name);
   target.value = std::move(value);
   target.source = std::move(why);
+}
+
+void Settings::copy_from(const Settings& other, std::string_view name) {
+  entry(name) = other.entry(name);
 }
 
 bool Settings::given(std::string_view name) const {

@@ -88,6 +88,9 @@ class Settings {
   // A default that depends on other values; `why` is printed as its source.
   void derive(std::string_view name, Json value, std::string why);
 
+  // Takes over the value of a key that another table shares, with its source.
+  void copy_from(const Settings& other, std::string_view name);
+
   bool given(std::string_view name) const;    // written by the user
   bool changed(std::string_view name) const;  // written by the user, and not the table's default
   bool has(std::string_view name) const { return !value(name).is_null(); }
@@ -97,6 +100,7 @@ class Settings {
 
   bool flag(std::string_view name) const { return value(name).as_bool(); }
   int64_t integer(std::string_view name) const { return value(name).as_int(); }
+  int64_t integer_or(std::string_view name, int64_t other) const { return has(name) ? integer(name) : other; }
   double number(std::string_view name) const { return value(name).as_double(); }
   const std::string& text(std::string_view name) const { return value(name).as_string(); }
   std::string text_or(std::string_view name, const std::string& other) const;

@@ -13,11 +13,11 @@ namespace serval {
 struct RawValue {
   enum class Form { null, scalar, list, map };
   Form form = Form::null;
-  std::string text;                                       // scalar
-  std::vector<RawValue> items;                            // list
-  std::vector<std::pair<std::string, RawValue>> members;  // map, in the order written
-  std::string where;                                      // "config.yaml:12" or "command line"
-  bool on_command_line = false;                           // there a comma separates the items of a list
+  std::string text;                // scalar
+  std::vector<RawValue> items;     // list; the values of a map, in the order written
+  std::vector<std::string> names;  // map: names[i] goes with items[i]
+  std::string where;               // "config.yaml:12" or "command line"
+  bool on_command_line = false;    // there a comma separates the items of a list
 
   static RawValue scalar(std::string text, std::string where);
 };

@@ -131,8 +131,12 @@ Verb make_generate() {
   add_model_keys(keys);
   keys.push_back({.name = "prompt",
                   .meaning = "What the user says; with raw, the text to continue.",
-                  .section = "generation",
-                  .required = true});
+                  .section = "generation"});
+  keys.push_back({.name = "prompts",
+                  .meaning =
+                      "Instead of a prompt, a JSONL file of conversations: each is answered up to its last "
+                      "message, and a line {\"prompt\", \"expected\", \"answer\"} goes to stdout.",
+                  .section = "generation"});
   keys.push_back({.name = "raw",
                   .kind = Kind::flag,
                   .fallback = false,

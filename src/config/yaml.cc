@@ -101,9 +101,10 @@ class Builder final : public YAML::EventHandler {
   void take_key(const RawValue& value) {
     Open& map = stack_.back();
     if (value.form != RawValue::Form::scalar) fail_usage("{}: a key is missing before ':'", value.where);
-    for (const auto& [name, earlier] : map.value.members)
-      if (name == value.text)
-        fail_usage("{}: key {} is given twice (first at {})", value.where, shown(name), earlier.where);
+    for (size_t i = 0; i < map.value.names.size(); ++i)
+      if (map.value.names[i] == value.text)
+        fail_usage("{}: key {} is given twice (first at {})", value.where, shown(name),
+                   map.value.items[i].where);
     map.key = value.text;
     map.key_where = value.where;
     map.has_key = true;
@@ -121,7 +122,8 @@ class Builder final : public YAML::EventHandler {
     }
     // The parser marks an absent value where the next token stands.
     if (value.form == RawValue::Form::null) value.where = parent.key_where;
-    parent.value.members.emplace_back(std::move(parent.key), std::move(value));
+    parent.value.names.push_back(std::move(parent.key));
+    parent.value.items.push_back(std::move(value));
     parent.key.clear();
     parent.has_key = false;
   }
@@ -154,7 +156,10 @@ std::vector<std::pair<std::string, RawValue>> parse_yaml(std::string_view text, 
   if (root.form == RawValue::Form::null) return {};
   if (root.form != RawValue::Form::map)
     fail_usage("{}: expected lines of 'key: value', found {}", root.where, shown(root));
-  return std::move(root.members);
+  std::vector<std::pair<std::string, RawValue>> members;
+  for (size_t i = 0; i < root.items.size(); ++i)
+    members.emplace_back(std::move(root.names[i]), std::move(root.items[i]));
+  return members;
 }
 
 }  // namespace serval

@@ -49,6 +49,11 @@ Program Generator::build(const std::string& name, int64_t tokens) {
   return program;
 }
 
+void Generator::set_check_nan(bool on) {
+  prefill_->set_check_nan(on);
+  decode_->set_check_nan(on);
+}
+
 void Generator::append(std::span<const int32_t> ids) {
   Executor& executor = ids.size() == 1 ? *decode_ : *prefill_;
   const int32_t count = static_cast<int32_t>(ids.size()), past = static_cast<int32_t>(cached_.size());

@@ -49,6 +49,8 @@ class Generator {
   // Logits after the last token of `ids`, [vocab_size] f32.
   std::vector<float> logits_after(std::span<const int32_t> ids);
 
+  void set_check_nan(bool on);
+
   StateStore& states() { return states_; }
   const ParameterTable& parameters() const { return table_; }
   int64_t capacity() const { return options_.capacity; }

@@ -122,7 +122,7 @@ Session::Session(SessionPlan plan, Device& device) : plan_(std::move(plan)), sta
   if (plan_.eval) eval_ = std::make_unique<Executor>(*plan_.eval, plan_.eval_arena, arena_.data(), states_);
 }
 
-void Session::set_batch(Executor& executor, const MicroBatch& batch, float row_weight) {
+void set_batch_inputs(Executor& executor, const MicroBatch& batch, float row_weight) {
   const auto count = [](int64_t n) { return std::vector<int32_t>{static_cast<int32_t>(n)}; };
   executor.set_input("num_tokens", count(batch.num_tokens()));
   executor.set_input("num_boundaries", count(batch.num_documents() + 1));
@@ -132,8 +132,7 @@ void Session::set_batch(Executor& executor, const MicroBatch& batch, float row_w
   executor.set_input("cu_seqlens", batch.cu_seqlens);
   executor.set_input("label_rows", batch.label_rows);
   executor.set_input("labels", batch.labels);
-  row_weights_.assign(batch.labels.size(), row_weight);
-  executor.set_input("row_weights", row_weights_);
+  executor.set_input("row_weights", std::vector<float>(batch.labels.size(), row_weight));
 }
 
 std::vector<double> Session::sums() {
@@ -148,7 +147,7 @@ StepResult Session::accumulate(const StepBatch& batch, const StepSettings& setti
   for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
   const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
   for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
-    set_batch(*train_, batch.micro_batches[i], row_weight);
+    set_batch_inputs(*train_, batch.micro_batches[i], row_weight);
     if (has_input(plan_.train, "random"))
       train_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step,
                                                        static_cast<int64_t>(i)});
@@ -177,7 +176,7 @@ StepResult Session::step(const StepBatch& batch, const StepSettings& settings) {
 
 std::pair<double, int64_t> Session::evaluate(const MicroBatch& batch) {
   SERVAL_CHECK(eval_ != nullptr);
-  set_batch(*eval_, batch, 0);
+  set_batch_inputs(*eval_, batch, 0);
   eval_->run();
   return {sums()[1], batch.num_labels()};
 }

@@ -67,6 +67,9 @@ struct StepResult {
   int64_t labels = 0;
 };
 
+// Writes a batch into the inputs of a training or evaluation program; every label weighs `row_weight`.
+void set_batch_inputs(Executor& executor, const MicroBatch& batch, float row_weight);
+
 class Session {
  public:
   Session(SessionPlan plan, Device& device);
@@ -86,14 +89,12 @@ class Session {
   Executor& update_executor() { return *update_; }
 
  private:
-  void set_batch(Executor& executor, const MicroBatch& batch, float row_weight);
   std::vector<double> sums();
 
   SessionPlan plan_;
   StateStore states_;
   Buffer arena_;
   std::unique_ptr<Executor> train_, eval_, update_;
-  std::vector<float> row_weights_;
 };
 
 }  // namespace serval

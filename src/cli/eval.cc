@@ -1,0 +1,54 @@
+#include <cmath>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "cli/cli.h"
+#include "train/evaluation.h"
+#include "train/read_examples.h"
+
+namespace serval {
+
+int run_eval(const Arguments& arguments) {
+  const Settings& s = arguments.settings;
+  set_num_threads(static_cast<int>(s.integer_or("num_threads", 0)));
+  const Pretrained model = Pretrained::open({.model = s.text("model"),
+                                             .adapter = s.text_or("adapter", ""),
+                                             .dtype = s.text("dtype"),
+                                             .ignored_config_keys = s.texts("ignore_config_key")});
+  const std::string named = s.text_or("tokenizer_name_or_path", "");
+  const std::string directory = named.empty() ? model.directory() : resolve_model(named);
+  DatasetReadOptions read;
+  read.text_field = s.text_or("dataset_text_field", "text");
+  read.examples.max_length = s.integer("max_length");
+  read.examples.assistant_only_loss = s.flag("assistant_only_loss");
+  if (s.has("completion_only_loss")) read.examples.completion_only_loss = s.flag("completion_only_loss");
+  const Tokenizer tokenizer = Tokenizer::from_directory(directory);
+  std::optional<ChatTemplate> chat;
+  if (ChatTemplate::exists_in(directory)) chat = ChatTemplate::from_directory(directory);
+  const Examples examples = read_examples(s.texts("dataset"), read, tokenizer, chat ? &*chat : nullptr,
+                                          model.config().vocab_size, "dataset");
+  EvaluationBatches batches(examples, s.integer("per_device_eval_batch_size"));
+  const auto device = make_cpu_device();
+  Evaluator evaluator(model, batches.capacity(), *device);
+  evaluator.executor().set_check_nan(s.flag("check_nan"));
+  while (const auto batch = batches.next()) evaluator.add(*batch);
+  const double nll = evaluator.mean_nll();
+  if (s.flag("json")) {
+    Json json = Json::object();
+    json.set("mean_nll", Json(nll));
+    json.set("perplexity", Json(std::exp(nll)));
+    json.set("accuracy", Json(evaluator.accuracy()));
+    json.set("tokens", Json(evaluator.labels()));
+    json.set("examples", Json(examples.size()));
+    print_result(json.dump() + "\n");
+  } else {
+    print_result(
+        fmt::format("mean NLL {:.6f}  perplexity {:.4f}  accuracy {:.2f} %  over {} tokens of {} examples\n",
+                    nll, std::exp(nll), 100 * evaluator.accuracy(), evaluator.labels(), examples.size()));
+  }
+  return 0;
+}
+
+}  // namespace serval

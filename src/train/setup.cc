@@ -1,0 +1,219 @@
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/pattern.h"
+#include "base/text.h"
+#include "data/preview.h"
+#include "train/read_examples.h"
+#include "train/training_run.h"
+
+namespace serval {
+namespace {
+
+AdapterConfig adapter_from(const TrainConfig& c, const std::string& base_model) {
+  AdapterConfig a;
+  a.base_model = base_model;
+  a.r = c.lora_r;
+  a.alpha = static_cast<double>(c.lora_alpha);
+  a.dropout = c.lora_dropout;
+  a.use_rslora = c.use_rslora;
+  const auto is_regex = [](const std::vector<std::string>& names) {
+    return names.size() == 1 && names[0].find_first_of("\\^$*+?()[]{}|") != std::string::npos;
+  };
+  a.target_modules = c.lora_target_modules;
+  a.targets_are_regex = is_regex(c.lora_target_modules);
+  a.exclude_modules = c.lora_exclude_modules;
+  a.excludes_are_regex = is_regex(c.lora_exclude_modules);
+  a.layers_to_transform = c.lora_layers_to_transform;
+  for (const auto& [name, rank] : c.lora_rank_pattern)
+    a.rank_pattern.emplace_back(name, static_cast<double>(rank));
+  for (const auto& [name, alpha] : c.lora_alpha_pattern)
+    a.alpha_pattern.emplace_back(name, static_cast<double>(alpha));
+  return a;
+}
+
+// Which base parameters train: the patterns match from the start of the name, as in Axolotl.
+std::function<bool(const std::string&)> trained_matcher(const TrainConfig& c) {
+  auto compile = [](const std::vector<std::string>& patterns, const char* key) {
+    auto list = std::make_shared<std::vector<Regex>>();
+    for (const auto& pattern : patterns) list->emplace_back(pattern, key);
+    return list;
+  };
+  const auto trainable = compile(c.trainable, "trainable"), frozen = compile(c.frozen, "frozen");
+  const bool all = !c.use_peft && c.trainable.empty();
+  const auto any = [](const std::vector<Regex>& list, const std::string& name) {
+    return std::any_of(list.begin(), list.end(),
+                       [&](const Regex& regex) { return regex.matches_start(name); });
+  };
+  return [=](const std::string& name) { return (all || any(*trainable, name)) && !any(*frozen, name); };
+}
+
+void open_data(TrainingSetup& setup) {
+  const TrainConfig& c = setup.config;
+  TrainingData& data = setup.data;
+  const std::string directory =
+      c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
+  data.tokenizer = Tokenizer::from_directory(directory);
+  if (ChatTemplate::exists_in(directory)) data.chat_template = ChatTemplate::from_directory(directory);
+  DatasetReadOptions options;
+  options.text_field = c.dataset_text_field;
+  options.examples.max_length = c.max_length;
+  options.examples.assistant_only_loss = c.assistant_only_loss;
+  options.examples.completion_only_loss = c.completion_only_loss;
+  const auto read = [&](const std::vector<std::string>& paths, const char* what) {
+    return read_examples(paths, options, *data.tokenizer, data.chat_template ? &*data.chat_template : nullptr,
+                         setup.model.config().vocab_size, what);
+  };
+  Examples train = read(c.dataset, "dataset");
+  data.dataset_bytes = train.num_tokens() * 4 + train.num_tokens() / 8;
+  if (c.preview > 0) log_info("{}", preview_examples(train, *data.tokenizer, c.preview, use_colour()));
+  if (!c.eval_dataset.empty()) data.eval = read(c.eval_dataset, "eval_dataset");
+  data.train = std::make_unique<BatchStream>(std::move(train),
+                                             BatchOptions{.batch_size = c.per_device_train_batch_size,
+                                                          .accumulation = c.gradient_accumulation_steps,
+                                                          .packing = c.packing,
+                                                          .max_length = c.max_length,
+                                                          .seed = static_cast<uint64_t>(c.data_seed)});
+  if (c.packing)
+    log_info("packing: {} rows of at most {} tokens, {:.1f} % filled", data.train->num_rows(), c.max_length,
+             100 * data.train->utilisation());
+}
+
+BatchCapacity bound_of(const TrainConfig& c, int64_t batch_size) {
+  const int64_t tokens = batch_size * c.max_length;
+  // A packed row may hold as many documents as it has tokens; an arena barely depends on it.
+  return {tokens, c.packing ? tokens : batch_size, tokens};
+}
+
+void check_adapter_targets(const TrainingSetup& setup) {
+  if (!setup.adapter) return;
+  for (const Parameter& parameter : setup.plan.parameters.all())
+    if (parameter.role == Role::adapter && !parameter.slices.empty()) return;
+  std::set<std::string> names;
+  for (const Parameter& parameter : setup.plan.parameters.all())
+    for (const ParameterSlice& slice : parameter.slices)
+      if (slice.name.ends_with("_proj.weight")) {
+        const std::string module = slice.name.substr(0, slice.name.size() - 7);
+        names.insert(module.substr(module.rfind('.') + 1));
+      }
+  fail(
+      "lora_target_modules '{}' matches no linear module of the model; the last parts of their names are: {}",
+      join(setup.adapter->target_modules, ", "),
+      join(std::vector<std::string>(names.begin(), names.end()), ", "));
+}
+
+}  // namespace
+
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
+  if (config.num_threads > 0) set_num_threads(static_cast<int>(config.num_threads));
+  if (config.device != "auto" && config.device != "cpu")
+    fail_usage("device is '{}'; this build runs on the CPU: expected auto or cpu", config.device);
+  TrainingSetup setup;
+  setup.config = config;
+  PretrainedOptions options{.model = config.model_name_or_path,
+                            .init = config.init,
+                            .adapter = config.adapter_name_or_path,
+                            .dtype = config.dtype,
+                            .ignored_config_keys = config.ignore_config_key};
+  setup.model = Pretrained::open(options);
+  if (config.use_peft) {
+    if (setup.model.adapter())
+      setup.adapter = setup.model.adapter();
+    else
+      setup.adapter =
+          adapter_from(config, config.model_name_or_path.empty() ? config.init : config.model_name_or_path);
+    if (!config.adapter_name_or_path.empty() && config.lora_dropout > 0)
+      setup.adapter->dropout = config.lora_dropout;
+  }
+  SessionOptions session;
+  session.model = setup.model.config();
+  session.network = setup.model.network_options();
+  session.network.train_adapters = true;
+  session.network.trained = trained_matcher(config);
+  session.network.adapter = setup.adapter ? adapter_matcher(*setup.adapter) : nullptr;
+  session.update.adamw = {.beta1 = config.adam_beta1,
+                          .beta2 = config.adam_beta2,
+                          .eps = config.adam_epsilon,
+                          .weight_decay = config.weight_decay};
+  session.update.max_grad_norm = config.max_grad_norm;
+  if (with_data) {
+    open_data(setup);
+    session.train_capacity = setup.data.train->capacity();
+    if (setup.data.eval)
+      session.eval_capacity =
+          EvaluationBatches(*setup.data.eval, config.per_device_eval_batch_size).capacity();
+    setup.steps_per_epoch = setup.data.train->steps_per_epoch();
+    setup.total_steps = config.max_steps > 0
+                            ? config.max_steps
+                            : static_cast<int64_t>(std::ceil(config.num_train_epochs *
+                                                             static_cast<double>(setup.steps_per_epoch)));
+    setup.total_steps = std::max<int64_t>(1, setup.total_steps);
+    const int64_t warmup =
+        config.warmup_ratio && *config.warmup_ratio > 0
+            ? static_cast<int64_t>(std::ceil(*config.warmup_ratio * static_cast<double>(setup.total_steps)))
+            : config.warmup_steps;
+    setup.schedule = {schedule_from_name(config.lr_scheduler_type), warmup, setup.total_steps};
+    if (session.model.max_position_embeddings < config.max_length)
+      log_info("max_length {} is longer than the {} positions the model was made for", config.max_length,
+               session.model.max_position_embeddings);
+  } else {
+    session.train_capacity = bound_of(config, config.per_device_train_batch_size);
+    if (!config.eval_dataset.empty())
+      session.eval_capacity = bound_of(config, config.per_device_eval_batch_size);
+  }
+
+  // `auto` keeps what is worth keeping, and computes whole blocks again where the plan would not fit.
+  const std::string& wanted = config.recompute;
+  session.recompute = wanted == "none"     ? Recompute::none
+                      : wanted == "blocks" ? Recompute::blocks
+                                           : Recompute::cheap;
+  setup.plan = plan_session(session);
+  if (wanted == "auto") {
+    const int64_t limit = config.memory_limit.value_or(make_cpu_device()->free_memory());
+    if (memory_plan(setup).total > limit) {
+      session.recompute = Recompute::blocks;
+      setup.plan = plan_session(session);
+    }
+  }
+  setup.recompute = session.recompute;
+  check_adapter_targets(setup);
+  if (setup.plan.trained_parameters() == 0)
+    fail("nothing is trained: trainable and frozen leave no parameter");
+  return setup;
+}
+
+MemoryPlan memory_plan(const TrainingSetup& setup) {
+  MemoryPlan plan;
+  for (const auto& list : {setup.plan.states(), setup.plan.arena()})
+    for (const MemoryRow& row : list) plan.rows.push_back(row);
+  plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  plan.rows.push_back({"fixed overhead", kFixedOverheadBytes});
+  for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
+  return plan;
+}
+
+void check_memory(const TrainingSetup& setup) {
+  const MemoryPlan plan = memory_plan(setup);
+  const int64_t available = make_cpu_device()->free_memory();
+  const int64_t limit = std::min(available, setup.config.memory_limit.value_or(available));
+  if (plan.total <= limit) return;
+  std::vector<std::string> advice;
+  if (setup.recompute != Recompute::blocks) advice.push_back("--gradient-checkpointing");
+  if (setup.config.per_device_train_batch_size > 1)
+    advice.push_back(fmt::format("--per-device-train-batch-size {} with more --gradient-accumulation-steps",
+                                 setup.config.per_device_train_batch_size / 2));
+  if (setup.config.max_length > 256)
+    advice.push_back(fmt::format("--max-length {}", setup.config.max_length / 2));
+  if (!setup.adapter) advice.push_back("LoRA (--use-peft true)");
+  fail(
+      "the run needs {} but {} {}; less memory: {}", human_bytes(plan.total), human_bytes(limit),
+      setup.config.memory_limit && *setup.config.memory_limit < available ? "is the memory_limit" : "is free",
+      advice.empty() ? "a smaller model" : join(advice, ", or "));
+}
+
+}  // namespace serval

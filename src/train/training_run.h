@@ -1,0 +1,59 @@
+// A training run from a resolved configuration to its files.
+//
+//   TrainingSetup setup = prepare_training(resolved.config);      // opens model and data, plans; reads no
+//   weights log_line(describe_plan(setup)); run_training(setup, resolved);
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/train_config.h"
+#include "data/batch_stream.h"
+#include "models/pretrained.h"
+#include "optim/schedule.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+#include "train/session.h"
+
+namespace serval {
+
+struct TrainingData {
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  std::unique_ptr<BatchStream> train;
+  std::optional<Examples> eval;
+  int64_t dataset_bytes = 0;  // of memory
+};
+
+struct TrainingSetup {
+  TrainConfig config;
+  Pretrained model;
+  std::optional<AdapterConfig> adapter;  // what is trained; absent for full fine-tuning
+  TrainingData data;                     // empty for `serval plan` without a dataset
+  Recompute recompute = Recompute::cheap;
+  SessionPlan plan;
+  int64_t steps_per_epoch = 0, total_steps = 0;
+  Schedule schedule;
+};
+
+// Reads and tokenises the datasets, reports what was found, plans. `with_data` false: capacities come from
+// batch size and max_length alone, and no dataset is opened.
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
+
+// Memory the process needs beside the plan: code, libraries, thread stacks, product scratch.
+constexpr int64_t kFixedOverheadBytes = int64_t{56} << 20;
+
+struct MemoryPlan {
+  std::vector<MemoryRow> rows;
+  int64_t total = 0;
+};
+MemoryPlan memory_plan(const TrainingSetup& setup);
+
+// Refuses a run that cannot fit, with the settings that would.
+void check_memory(const TrainingSetup& setup);
+
+// Trains, evaluates, saves. Returns the exit code: 0, or 130/143 when a signal ended it early (after saving).
+int run_training(TrainingSetup& setup, const ResolvedTrain& resolved);
+
+}  // namespace serval
