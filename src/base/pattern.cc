@@ -39,13 +39,16 @@ Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 Regex::~Regex() = default;
 
-bool Regex::match(std::string_view text, uint32_t options, std::string* first_group) const {
+bool Regex::match(std::string_view text, uint32_t options, Group* group) const {
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code_->code, nullptr);
   const int result = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
                                  options, data, code_->context);
-  if (result > 0 && first_group != nullptr) {
-    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
-    if (result > 1 && ends[2] != PCRE2_UNSET) *first_group = text.substr(ends[2], ends[3] - ends[2]);
+  if (result > 0 && group != nullptr) {
+    const int number =
+        pcre2_substring_number_from_name(code_->code, reinterpret_cast<PCRE2_SPTR>(group->name));
+    SERVAL_CHECK(number > 0, "no group '{}'", group->name);
+    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data) + 2 * static_cast<ptrdiff_t>(number);
+    if (number < result && ends[0] != PCRE2_UNSET) group->text = text.substr(ends[0], ends[1] - ends[0]);
   }
   pcre2_match_data_free(data);
   if (result >= 0) return true;
@@ -61,10 +64,10 @@ bool Regex::matches_whole(std::string_view text) const {
 bool Regex::matches_start(std::string_view text) const {
   return match(text, PCRE2_ANCHORED);
 }
-std::optional<std::string> Regex::first_group(std::string_view text) const {
-  std::string group;
+std::optional<std::string> Regex::named_group(std::string_view text, const char* name) const {
+  Group group{name, {}};
   if (!match(text, PCRE2_ANCHORED, &group)) return std::nullopt;
-  return group;
+  return group.text;
 }
 
 }  // namespace serval

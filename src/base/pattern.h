@@ -21,11 +21,15 @@ class Regex {
   ~Regex();
   bool matches_whole(std::string_view text) const;
   bool matches_start(std::string_view text) const;
-  // What the first group holds where the expression matches the start.
-  std::optional<std::string> first_group(std::string_view text) const;
+  // What the group (?<name>...) holds where the expression matches the start.
+  std::optional<std::string> named_group(std::string_view text, const char* name) const;
 
  private:
-  bool match(std::string_view text, uint32_t options, std::string* first_group = nullptr) const;
+  struct Group {
+    const char* name;
+    std::string text;
+  };
+  bool match(std::string_view text, uint32_t options, Group* group = nullptr) const;
   struct Code;
   std::unique_ptr<const Code> code_;
   std::string where_;

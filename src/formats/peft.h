@@ -38,12 +38,15 @@ class AdapterConfig {
   std::vector<std::string> exclude_modules;
   bool excludes_are_regex = false;
   std::vector<int64_t> layers_to_transform;  // empty: all
-  std::vector<std::string> layers_pattern;   // empty: any
+  std::vector<std::string> layers_pattern;   // regular expressions; empty: the first number in the name
+  // The first pattern that the end of a module's name matches gives its rank or alpha.
   std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
   std::vector<std::string> ignored;  // keys of the file that were dropped
 
   static AdapterConfig read(const std::string& directory);
   static AdapterConfig from_json(const Json& json, const std::string& where);
+  // A value out of range, a wrong regular expression or keys that contradict each other are UserErrors.
+  void check(const std::string& where) const;
   Json to_json() const;  // the keys that every PEFT version reads
 
   // Whether PEFT would adapt this linear module of the network (never the output head), and how.
@@ -51,12 +54,14 @@ class AdapterConfig {
 
  private:
   bool targets(const std::string& module) const;
+  bool in_chosen_layer(const std::string& module) const;
 };
 
 // The name of a tensor in adapter_model.safetensors, for "model.layers.0.self_attn.q_proj.lora_A.weight".
 std::string peft_name(const std::string& name);
 
 // adapter_model.safetensors, by our names; keys with an adapter's name (lora_A.default.weight) are read too.
+// Every module has its A [r, in] and its B [out, r].
 class AdapterFile {
  public:
   explicit AdapterFile(const std::string& directory);
@@ -64,6 +69,7 @@ class AdapterFile {
   const SafetensorsFile& file() const { return file_; }
 
  private:
+  void check_pairs() const;
   SafetensorsFile file_;
   std::map<std::string, const SafetensorsEntry*> tensors_;
 };
