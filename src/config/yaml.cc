@@ -103,7 +103,7 @@ class Builder final : public YAML::EventHandler {
     if (value.form != RawValue::Form::scalar) fail_usage("{}: a key is missing before ':'", value.where);
     for (size_t i = 0; i < map.value.names.size(); ++i)
       if (map.value.names[i] == value.text)
-        fail_usage("{}: key {} is given twice (first at {})", value.where, shown(name),
+        fail_usage("{}: key {} is given twice (first at {})", value.where, shown(value.text),
                    map.value.items[i].where);
     map.key = value.text;
     map.key_where = value.where;
