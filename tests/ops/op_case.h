@@ -78,8 +78,6 @@ struct Tolerance {
 // Sums of at most some hundred terms in the accumulator type and one rounding of the result: 2^-53, 2^-24 and
 // 2^-9 with room for the sums and for e^x (2^-22 in f32).
 constexpr Tolerance kRowTolerance{1e-13, 1e-6, 3e-3};
-// One intermediate tensor is rounded to the element type on the way.
-constexpr Tolerance kTwoStepTolerance{1e-13, 2e-6, 6e-3};
 
 inline void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance,
                          const std::string& what) {
