@@ -123,7 +123,7 @@ TEST(Arguments, OtherVerbs) {
   EXPECT_EQ(arguments.settings.texts("stop"), (Words{"a,b", "\n"}));
   EXPECT_TRUE(arguments.settings.flag("raw"));
   EXPECT_EQ(arguments.settings.number("temperature"), 0.0);
-  EXPECT_NE(error_of(generate_verb(), {"--model", "m"}).find("--prompt is missing"), std::string::npos);
+  EXPECT_NE(error_of(generate_verb(), {"--prompt", "hi"}).find("--model is missing"), std::string::npos);
   EXPECT_NE(error_of(inspect_verb(), {}).find("FILE|DIR is missing"), std::string::npos);
   EXPECT_EQ(parse_arguments(inspect_verb(), Words{"--", "--odd"}).positionals, Words{"--odd"});
   EXPECT_TRUE(parse_arguments(plan_verb(), Words{"--model", "m", "--program"}).settings.flag("program"));

@@ -149,7 +149,7 @@ TEST(TrainConfig, EveryKeyReachesTheStruct) {
       value = key.choices.front() != now ? key.choices.front() : key.choices.back();
       if (value == now) continue;  // a key of one choice
     } else if (key.kind == Kind::flag) {
-      const Json& now = resolve(kBase + "eval_dataset: e\n").settings.value(key.name);
+      const Json now = resolve(kBase + "eval_dataset: e\n").settings.value(key.name);
       value = now.is_bool() && now.as_bool() ? "false" : "true";
     } else if (key.kind == Kind::integer || key.kind == Kind::integers) {
       value = "11";

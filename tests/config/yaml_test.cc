@@ -26,8 +26,8 @@ TEST(Yaml, KeepsTextListsMapsAndLines) {
   EXPECT_EQ(members[1].second.form, RawValue::Form::list);
   EXPECT_EQ(members[1].second.items[1].text, "y z");
   EXPECT_EQ(members[2].second.form, RawValue::Form::map);
-  EXPECT_EQ(members[2].second.members[1].first, "#r");
-  EXPECT_EQ(members[2].second.members[1].second.where, "c.yaml:5");
+  EXPECT_EQ(members[2].second.names[1], "#r");
+  EXPECT_EQ(members[2].second.items[1].where, "c.yaml:5");
   EXPECT_EQ(members[3].second.form, RawValue::Form::null);
   EXPECT_EQ(members[4].second.text, "null");
   EXPECT_EQ(members[4].second.form, RawValue::Form::scalar);
