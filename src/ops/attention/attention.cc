@@ -70,6 +70,14 @@ Cost cost_backward(const CallView& v) {
   return {10 * score_elements(v, v.input(1)), operand_bytes(v)};
 }
 
+// rowsum(dO o) of every row and head, and dQ in f32 with heads padded to 16.
+int64_t workspace_backward(const CallView& v) {
+  if (v.input(1).dtype == DType::f64) return 0;
+  const int64_t rows = v.input(1).shape.rows() * v.attributes().integer("heads");
+  const int64_t dim = (v.attributes().integer("head_dim") + 15) / 16 * 16;
+  return ((rows + 15) / 16 * 16 + (v.has_output(0) ? rows * dim : 0)) * size_of(DType::f32);
+}
+
 void derive(DeriveContext& c) {
   const OpCall& call = c.call();
   const TensorId dq = c.gradient_slot(0), dk = c.gradient_slot(1), dv = c.gradient_slot(2);
@@ -102,6 +110,7 @@ const Op attention_op = {
 const Op attention_backward_op = {.name = "attention_backward",
                                   .infer = infer_backward,
                                   .cost = cost_backward,
+                                  .workspace = workspace_backward,
                                   .run_cpu = run_attention_backward};
 const Op attention_cached_op = {
     .name = "attention_cached", .infer = infer_cached, .run_cpu = run_attention_cached};
