@@ -156,6 +156,41 @@ TEST(Attention, OnlyTheWantedGradients) {
   });
 }
 
+// More threads cut the gradient into other tasks; the sums keep their order.
+TEST(Attention, BitsDoNotDependOnTheThreadCount) {
+  for (const AttentionCase& k : std::vector<AttentionCase>{
+           {{150}, 6, 2, 32, 0}, {{70, 0, 1, 131}, 12, 1, 16, 40}, {{40, 99}, 4, 4, 72, 0}}) {
+    Random random(650);
+    const int64_t rows = k.total(), nq = k.heads * k.head_dim, nk = k.kv_heads * k.head_dim;
+    const Values q = random.normals(rows * nq), key = random.normals(rows * nk),
+                 v = random.normals(rows * nk), d_o = random.normals(rows * nq);
+    for (const CpuIsa isa : usable_cpu_isas()) {
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        SCOPED_TRACE(std::string(name_of(dtype)) + ' ' + name_of(isa));
+        std::vector<std::vector<char>> first;
+        for (const int threads : {1, 2, 7}) {
+          set_cpu_isa(isa);
+          set_num_threads(threads);
+          OpCase c({DeviceKind::cpu, dtype, isa, threads, false});
+          const TensorId o = ops::attention(
+              c.b(), "attention", c.tensor("q", {rows, nq}, q), c.tensor("k", {rows, nk}, key),
+              c.tensor("v", {rows, nk}, v),
+              c.integers("cu_seqlens", {static_cast<int64_t>(k.lengths.size()) + 1}, offsets_of(k)),
+              {k.heads, k.kv_heads, k.head_dim, 0.2, k.window});
+          c.derive({{0, d_o}}, {0, 1, 2});
+          c.run();
+          const std::vector<std::vector<char>> bits = {c.raw(o), c.raw(c.gradient(0)), c.raw(c.gradient(1)),
+                                                       c.raw(c.gradient(2))};
+          if (threads == 1) first = bits;
+          EXPECT_TRUE(bits == first) << threads << " threads";
+        }
+      }
+    }
+  }
+  set_cpu_isa(best_cpu_isa());
+  set_num_threads(0);
+}
+
 // Token by token and in pieces through the cache, against the whole sequences at once.
 TEST(AttentionCached, EqualsTheWholeSequence) {
   const int64_t heads = 4, kv = 2, dim = 16, nq = heads * dim, nk = kv * dim, capacity = 24;
