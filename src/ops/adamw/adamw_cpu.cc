@@ -59,6 +59,7 @@ void adamw_step(const KernelContext& c) {
     const A size = static_cast<A>(step_size), root = static_cast<A>(inverse_root), e = static_cast<A>(eps);
     parallel_for(0, p.rows * p.row_size, kBlock, [&](int64_t begin, int64_t end) {
       A *pp = p.as<A>(), *mm = m.as<A>(), *vv = v.as<A>(), *gg = g.as<A>();
+#pragma omp simd
       for (int64_t i = begin; i < end; ++i) {
         const A grad = gg[i] * f;
         const A m1 = b1 * mm[i] + one_minus_b1 * grad, v1 = b2 * vv[i] + one_minus_b2 * grad * grad;

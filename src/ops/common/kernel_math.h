@@ -52,6 +52,19 @@ SERVAL_INLINE double square_root(double x) {
   return __builtin_sqrt(x);
 }
 
+// f(0) + ... + f(size - 1) in 16 lanes, in an order that does not depend on the instruction set.
+template <class A, class F>
+SERVAL_INLINE A sum_in_lanes(int64_t size, F f) {
+  A lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= size; i += 16)
+    for (int lane = 0; lane < 16; ++lane) lanes[lane] += f(i + lane);
+  A sum = 0;
+  for (; i < size; ++i) sum += f(i);
+  for (int lane = 0; lane < 16; ++lane) sum += lanes[lane];
+  return sum;
+}
+
 // e^x for floats, without branches so that loops over it vectorise; relative error below 2^-22 on the whole
 // range. Cody-Waite reduction to |r| <= ln(2)/2 and a polynomial of degree 6.
 SERVAL_INLINE float exponential(float x) {

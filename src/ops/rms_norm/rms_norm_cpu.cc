@@ -4,17 +4,11 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
-// 1 / sqrt(mean(s^2) + eps), summed in 16 lanes whose order does not depend on the instruction set.
+// 1 / sqrt(mean(s^2) + eps)
 template <class T>
 Accumulator<T> inverse_rms(const T* s, int64_t size, double eps) {
   using A = Accumulator<T>;
-  A lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= size; i += 16)
-    for (int lane = 0; lane < 16; ++lane) lanes[lane] += load(s[i + lane]) * load(s[i + lane]);
-  A sum = 0;
-  for (; i < size; ++i) sum += load(s[i]) * load(s[i]);
-  for (int lane = 0; lane < 16; ++lane) sum += lanes[lane];
+  const A sum = sum_in_lanes<A>(size, [&](int64_t i) { return load(s[i]) * load(s[i]); });
   return A(1) / square_root(sum / static_cast<A>(size) + static_cast<A>(eps));
 }
 
@@ -34,11 +28,13 @@ void rms_norm_forward(const KernelContext& c) {
         if (branch) {
           const T* b = branch.row<T>(row);
           T* o = sum.row<T>(row);
+#pragma omp simd
           for (int64_t i = 0; i < size; ++i) o[i] = store<T>(load(s[i]) + load(b[i]));
           s = o;
         }
         const auto r = inverse_rms(s, size, eps);
         T* o = y.row<T>(row);
+#pragma omp simd
         for (int64_t i = 0; i < size; ++i) o[i] = store<T>(load(s[i]) * r * load(w[i]));
       }
     });
@@ -60,22 +56,19 @@ void rms_norm_backward(const KernelContext& c) {
         const T *sr = s.row<T>(row), *dr = dy.row<T>(row);
         const A r = inverse_rms(sr, size, eps);
         if (inverse != nullptr) inverse[row] = r;
-        A lanes[16] = {};
-        A dot = 0;
-        int64_t i = 0;
-        for (; i + 16 <= size; i += 16)
-          for (int lane = 0; lane < 16; ++lane)
-            lanes[lane] += load(dr[i + lane]) * load(w[i + lane]) * load(sr[i + lane]);
-        for (; i < size; ++i) dot += load(dr[i]) * load(w[i]) * load(sr[i]);
-        for (int lane = 0; lane < 16; ++lane) dot += lanes[lane];
+        const A dot =
+            sum_in_lanes<A>(size, [&](int64_t i) { return load(dr[i]) * load(w[i]) * load(sr[i]); });
         const A scale = dot * r * r * r / static_cast<A>(size);
         T* o = ds.row<T>(row);
         if (d_sum) {
           const T* extra = d_sum.row<T>(row);
-          for (i = 0; i < size; ++i)
+#pragma omp simd
+          for (int64_t i = 0; i < size; ++i)
             o[i] = store<T>(load(dr[i]) * load(w[i]) * r - load(sr[i]) * scale + load(extra[i]));
         } else {
-          for (i = 0; i < size; ++i) o[i] = store<T>(load(dr[i]) * load(w[i]) * r - load(sr[i]) * scale);
+#pragma omp simd
+          for (int64_t i = 0; i < size; ++i)
+            o[i] = store<T>(load(dr[i]) * load(w[i]) * r - load(sr[i]) * scale);
         }
       }
     });
@@ -86,6 +79,7 @@ void rms_norm_backward(const KernelContext& c) {
       for (int64_t row = 0; row < s.rows; ++row) {
         const T *sr = s.row<T>(row), *dr = dy.row<T>(row);
         const A r = inverse[row];
+#pragma omp simd
         for (int64_t i = begin; i < end; ++i) g[i] += load(dr[i]) * load(sr[i]) * r;
       }
     });

@@ -18,8 +18,7 @@ Layout layout_of(const KernelContext& c, const Operand& cos) {
 
 template <class A>
 A inverse_rms(const A* x, int64_t size, double eps) {
-  A sum = 0;
-  for (int64_t i = 0; i < size; ++i) sum += x[i] * x[i];
+  const A sum = sum_in_lanes<A>(size, [&](int64_t i) { return x[i] * x[i]; });
   return A(1) / square_root(sum / static_cast<A>(size) + static_cast<A>(eps));
 }
 
@@ -28,6 +27,7 @@ template <class A>
 void rotate(A* x, const A* cos, const A* sin, const Layout& l, A direction) {
   if (l.pair_step == 1) {
     A *low = x, *high = x + l.half;
+#pragma omp simd
     for (int64_t i = 0; i < l.half; ++i) {
       const A a = low[i], b = high[i], s = direction * sin[i];
       low[i] = a * cos[i] - b * s;
@@ -79,12 +79,12 @@ void backward_heads(const Operand& d_out, const Operand& in, const Operand& d_in
       A values[ops::kMaxRopeHeadDim];
       for (int64_t i = 0; i < l.head_dim; ++i) values[i] = load(x[i]);
       const A r = inverse_rms(values, l.head_dim, eps);
-      A dot = 0;
-      for (int64_t i = 0; i < l.head_dim; ++i) {
-        if (d_norm_row != nullptr) d_norm_row[i] += g[i] * values[i] * r;
-        g[i] *= load(w[i]);
-        dot += g[i] * values[i];
+      if (d_norm_row != nullptr) {
+#pragma omp simd
+        for (int64_t i = 0; i < l.head_dim; ++i) d_norm_row[i] += g[i] * values[i] * r;
       }
+      for (int64_t i = 0; i < l.head_dim; ++i) g[i] *= load(w[i]);
+      const A dot = sum_in_lanes<A>(l.head_dim, [&](int64_t i) { return g[i] * values[i]; });
       const A scale = dot * r * r * r / static_cast<A>(l.head_dim);
       for (int64_t i = 0; i < l.head_dim; ++i) g[i] = g[i] * r - values[i] * scale;
     }

@@ -13,6 +13,7 @@ void swiglu_forward(const KernelContext& c) {
       for (int64_t row = begin; row < end; ++row) {
         const T *gate = x.row<T>(row), *up = gate + size;
         T* o = y.row<T>(row);
+#pragma omp simd
         for (int64_t i = 0; i < size; ++i) {
           const A g = load(gate[i]);
           o[i] = store<T>(g / (A(1) + exponential(-g)) * load(up[i]));
@@ -32,6 +33,7 @@ void swiglu_backward(const KernelContext& c) {
       for (int64_t row = begin; row < end; ++row) {
         const T *gate = x.row<T>(row), *up = gate + size, *d = dy.row<T>(row);
         T *d_gate = dx.row<T>(row), *d_up = d_gate + size;
+#pragma omp simd
         for (int64_t i = 0; i < size; ++i) {
           const A g = load(gate[i]), s = A(1) / (A(1) + exponential(-g)), grad = load(d[i]);
           d_gate[i] = store<T>(grad * load(up[i]) * s * (A(1) + g * (A(1) - s)));
