@@ -8,22 +8,30 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
-// The four words of one Philox block, as base/philox.h computes them.
-SERVAL_INLINE void block(const PhiloxKey& key, uint64_t index, uint32_t out[4]) {
-  uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
-  uint32_t c2 = key.counter_high[0], c3 = key.counter_high[1], k0 = key.key[0], k1 = key.key[1];
+constexpr int64_t kBlocks = 16;
+
+// The words of 16 Philox blocks from `first` on, in order, as base/philox.h computes them.
+SERVAL_INLINE void philox_words(const PhiloxKey& key, uint64_t first, uint32_t words[4 * kBlocks]) {
+  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks], k0 = key.key[0], k1 = key.key[1];
+  for (int64_t i = 0; i < kBlocks; ++i) {
+    const uint64_t index = first + static_cast<uint64_t>(i);
+    c0[i] = static_cast<uint32_t>(index), c1[i] = static_cast<uint32_t>(index >> 32);
+    c2[i] = key.counter_high[0], c3[i] = key.counter_high[1];
+  }
   for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
-    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0,
-                   n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-    c1 = static_cast<uint32_t>(p1);
-    c3 = static_cast<uint32_t>(p0);
-    c0 = n0;
-    c2 = n2;
+#pragma omp simd
+    for (int64_t i = 0; i < kBlocks; ++i) {
+      const uint64_t p0 = uint64_t{0xD2511F53u} * c0[i], p1 = uint64_t{0xCD9E8D57u} * c2[i];
+      c0[i] = static_cast<uint32_t>(p1 >> 32) ^ c1[i] ^ k0;
+      c2[i] = static_cast<uint32_t>(p0 >> 32) ^ c3[i] ^ k1;
+      c1[i] = static_cast<uint32_t>(p1);
+      c3[i] = static_cast<uint32_t>(p0);
+    }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+  for (int64_t i = 0; i < kBlocks; ++i)
+    words[4 * i] = c0[i], words[4 * i + 1] = c1[i], words[4 * i + 2] = c2[i], words[4 * i + 3] = c3[i];
 }
 
 PhiloxKey key_of(const DropoutArgs& args) {
@@ -38,7 +46,7 @@ void linear_dropout(const DropoutArgs& args) {
   const int64_t size = args.x->row_size;
   const double keep = 1 - args.p;
   // An element is kept when its word, as a fraction of 2^32, is below 1 - p.
-  const uint64_t limit = static_cast<uint64_t>(keep * 4294967296.0);
+  const uint32_t limit = keep < 1 ? static_cast<uint32_t>(keep * 4294967296.0) : UINT32_MAX;
   with_type(args.x->dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
@@ -48,12 +56,18 @@ void linear_dropout(const DropoutArgs& args) {
         const T* x = args.x->row<T>(row);
         T* out = static_cast<T*>(args.out) + row * args.out_stride;
         const uint64_t first = static_cast<uint64_t>(row) * static_cast<uint64_t>((size + 3) / 4);
-        for (int64_t i = 0; i < size; i += 4) {
-          uint32_t words[4];
-          block(key, first + static_cast<uint64_t>(i / 4), words);
-          for (int64_t j = 0; j < 4 && i + j < size; ++j) {
-            const A value = words[j] < limit ? load(x[i + j]) * scale : A(0);
-            out[i + j] = store<T>(args.accumulate ? load(out[i + j]) + value : value);
+        for (int64_t i = 0; i < size; i += 4 * kBlocks) {
+          uint32_t words[4 * kBlocks];
+          philox_words(key, first + static_cast<uint64_t>(i / 4), words);
+          const int64_t count = size - i < 4 * kBlocks ? size - i : 4 * kBlocks;
+          if (args.accumulate) {
+#pragma omp simd
+            for (int64_t j = 0; j < count; ++j)
+              out[i + j] = store<T>(load(out[i + j]) + (words[j] < limit ? load(x[i + j]) * scale : A(0)));
+          } else {
+#pragma omp simd
+            for (int64_t j = 0; j < count; ++j)
+              out[i + j] = store<T>(words[j] < limit ? load(x[i + j]) * scale : A(0));
           }
         }
       }
