@@ -101,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"lora_mistral_accumulation", true}, Case{"full_llama", false},
                       Case{"full_qwen2", false}, Case{"full_mistral", false},
                       Case{"full_qwen3_accumulation", false}, Case{"full_qwen3_accumulation", true}),
-    [](const auto& info) { return info.param.name + (info.param.one_by_one ? "_one_by_one" : ""); });
+    [](const auto& p) { return p.param.name + (p.param.one_by_one ? "_one_by_one" : ""); });
 
 // PEFT's own adapters: loss and the gradient of every A and B.
 class LoraFixture : public ::testing::TestWithParam<std::string> {};
@@ -153,7 +153,7 @@ std::vector<std::string> lora_fixtures() {
   return list_directory(testing::fixture("models/lora"));
 }
 INSTANTIATE_TEST_SUITE_P(Adapters, LoraFixture, ::testing::ValuesIn(lora_fixtures()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& p) { return p.param; });
 
 }  // namespace
 }  // namespace serval
