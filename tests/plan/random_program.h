@@ -49,6 +49,7 @@ class RandomProgramMaker {
     const auto table = ops::rope_table(b_, "rope", positions, {1.0, 0.25, 0.1, 0.01}, 1.0, dtype_);
     table_ = table;
     pool_.push_back(ops::embedding(b_, "embed", ids, parameter("embed.weight", {7, 16}, 1)));
+    views_ = random_.chance(0.6);
     const int64_t steps = 4 + random_.below(8);
     for (step_ = 0; step_ < steps; ++step_) {
       NameScope scope(b_, "layers." + std::to_string(step_));
@@ -93,7 +94,7 @@ class RandomProgramMaker {
     TensorId id = random_.pick(pool_);
     if (width(id) < multiple) id = pool_.front();
     const int64_t size = width(id) / multiple;
-    if (size < 2 || random_.chance(0.5)) return b_.columns(id, 0, size * multiple);
+    if (!views_ || size < 2 || random_.chance(0.5)) return b_.columns(id, 0, size * multiple);
     const int64_t begin = random_.below(size), columns = 1 + random_.below(size - begin);
     return b_.columns(id, begin * multiple, columns * multiple);
   }
@@ -102,7 +103,8 @@ class RandomProgramMaker {
     std::vector<TensorId> fitting = {id};
     for (const TensorId other : pool_) {
       if (width(other) == width(id)) fitting.push_back(other);
-      if (width(other) > width(id)) fitting.push_back(b_.columns(other, width(other) - width(id), width(id)));
+      if (views_ && width(other) > width(id))
+        fitting.push_back(b_.columns(other, width(other) - width(id), width(id)));
     }
     return random_.pick(fitting);
   }
@@ -170,7 +172,7 @@ class RandomProgramMaker {
     std::vector<int64_t> segments;
     for (int64_t i = 0; i <= random_.below(3); ++i) segments.push_back(8 * (1 + random_.below(2)));
     const TensorId y = linear("linear", x, segments);
-    if (random_.chance(0.5)) {
+    if (!views_ || random_.chance(0.5)) {
       pool_.push_back(y);
       return;
     }
@@ -241,6 +243,7 @@ class RandomProgramMaker {
   ops::RopeTable table_;
   std::vector<TensorId> pool_;
   int64_t step_ = 0;
+  bool views_ = true;  // without them gradients are shared instead of copied
 };
 
 inline RandomProgram random_program(uint64_t seed, DType dtype) {
