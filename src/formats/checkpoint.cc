@@ -18,8 +18,7 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 [[noreturn]] void refuse_pickle(const std::string& path) {
   fail(
       "{}: holds pickled weights, which can run code and are not read; convert them once: load the model "
-      "with "
-      "transformers and save_pretrained(..., safe_serialization=True)",
+      "with transformers and call save_pretrained(..., safe_serialization=True)",
       path);
 }
 
