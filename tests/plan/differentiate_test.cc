@@ -44,7 +44,7 @@ void check_gradients(uint64_t seed) {
       length += grad[i] * grad[i];
     }
     // Central differences of fourth order: the error is h^4 times a fifth derivative, and 1e-16 / h.
-    constexpr double h = 2e-5;
+    constexpr double h = 5e-6;
     const auto loss_at = [&](double step) {
       auto moved = value;
       for (size_t i = 0; i < moved.size(); ++i) moved[i] += step * direction[i];
