@@ -3,6 +3,7 @@
 // distance is recorded in each fixture).
 #include <gtest/gtest.h>
 
+#include "base/parallel.h"
 #include "models/pretrained.h"
 #include "optim/schedule.h"
 #include "support/fixture_tensors.h"
@@ -52,6 +53,7 @@ struct Case {
 class TrainingFixture : public ::testing::TestWithParam<Case> {};
 
 TEST_P(TrainingFixture, FiftySteps) {
+  set_num_threads(1);  // the shapes are tiny: threads would only wait for each other
   const std::string root = testing::fixture("models/"), directory = root + "training/" + GetParam().name;
   const Json training = Json::parse(read_file(directory + "/training.json"), "training.json");
   const std::string base = root + training.at("base").as_string();
@@ -107,6 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
 class LoraFixture : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(LoraFixture, LossAndAdapterGradients) {
+  set_num_threads(1);
   const std::string root = testing::fixture("models/"), directory = root + "lora/" + GetParam();
   const Json expected = Json::parse(read_file(directory + "/expected.json"), "expected.json");
   const auto tensors = read_tensors(directory + "/expected.safetensors");
