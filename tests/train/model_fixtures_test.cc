@@ -1,9 +1,11 @@
-// Rung 2 of the ladder: loss and every gradient of each family against transformers (float64), f32 within
-// 1e-5.
+// Rung 2 of the ladder: logits, loss and every gradient of each family against transformers (float64). f32
+// within 1e-5; bf16 logits within twice the distance of transformers' own bf16 logits, which each fixture
+// records.
 #include <gtest/gtest.h>
 
 #include "models/decoder_config.h"
 #include "support/fixture_tensors.h"
+#include "support/model_logits.h"
 #include "support/test_data.h"
 #include "train/session.h"
 
@@ -71,6 +73,38 @@ TEST_P(ModelFixture, LossAndEveryGradient) {
             << slice.name << " " << name_of(compute);
       }
     }
+  }
+}
+
+testing::Documents documents_of(const MicroBatch& batch) {
+  testing::Documents documents;
+  for (size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i)
+    documents.emplace_back(batch.input_ids.begin() + batch.cu_seqlens[i],
+                           batch.input_ids.begin() + batch.cu_seqlens[i + 1]);
+  return documents;
+}
+
+TEST_P(ModelFixture, LogitsOfTrainingAndOfGeneration) {
+  const std::string directory = testing::fixture(std::string("models/") + GetParam());
+  const Json expected = Json::parse(read_file(directory + "/expected.json"), "expected.json");
+  const auto tensors = read_tensors(directory + "/expected.safetensors");
+  const auto documents = documents_of(batch_of(expected));
+  const Pretrained model = Pretrained::open({.model = directory});
+  const auto device = make_cpu_device();
+  const auto load = testing::weights_of(model);
+  for (const DType compute : {DType::f64, DType::f32, DType::bf16}) {
+    NetworkOptions options = model.network_options();
+    options.compute = compute;
+    const double tolerance =
+        compute == DType::f64 ? 1e-6
+        : compute == DType::f32
+            ? 1e-5
+            : 2 * expected.at("transformers_bf16").at("logits_relative_error").as_double();
+    const auto& wanted = tensors.at("logits").values;
+    const auto forward = testing::forward_logits(model.config(), options, documents, load, *device);
+    EXPECT_LE(relative_error(forward, wanted), tolerance) << name_of(compute);
+    const auto cached = testing::cached_logits(model.config(), options, documents, load, *device);
+    EXPECT_LE(relative_error(cached, wanted), tolerance) << name_of(compute) << ", with a KV cache";
   }
 }
 
