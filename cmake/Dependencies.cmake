@@ -1,7 +1,11 @@
 # Everything comes from Debian packages (scripts/setup installs them); nothing is fetched here.
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(SERVAL_FUZZ)
+  add_library(OpenMP::OpenMP_CXX INTERFACE IMPORTED)  # one thread: see src/base/parallel.cc
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+endif()
 find_package(fmt REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(yaml-cpp REQUIRED)

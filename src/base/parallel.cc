@@ -1,6 +1,14 @@
 #include "base/parallel.h"
 
+#ifdef _OPENMP
 #include <omp.h>
+#else
+// Fuzz targets are built by clang without its own OpenMP library, which would be a second pool: one thread then.
+static int omp_get_max_threads() { return 1; }
+static int omp_get_num_threads() { return 1; }
+static int omp_get_thread_num() { return 0; }
+static int omp_in_parallel() { return 0; }
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -48,7 +56,9 @@ void run_parallel(int64_t begin, int64_t end, int64_t grain, RangeFunction funct
 
   std::exception_ptr failure;
   // Always the whole team: libgomp ends and restarts threads whenever the team size changes.
+#ifdef _OPENMP
 #pragma omp parallel num_threads(static_cast<int>(threads))
+#endif
   {
     // The system may grant fewer threads than asked for, so parts are dealt out.
     for (int64_t part = omp_get_thread_num(); part < parts; part += omp_get_num_threads()) {
@@ -57,7 +67,9 @@ void run_parallel(int64_t begin, int64_t end, int64_t grain, RangeFunction funct
       try {
         function(context, from, to);
       } catch (...) {
+#ifdef _OPENMP
 #pragma omp critical(serval_parallel_failure)
+#endif
         if (!failure) failure = std::current_exception();
       }
     }
