@@ -4,18 +4,18 @@ if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE}")
 endif()
 
-add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+set(serval_warnings -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
                     -Wno-missing-field-initializers)
 if(SERVAL_WERROR)
-  add_compile_options(-Werror)
+  list(APPEND serval_warnings -Werror)
 endif()
 # A frozen product is one expression everywhere: never let the compiler fuse or reorder it by itself.
-add_compile_options(-ffp-contract=off -fno-math-errno)
-add_compile_options(-fstack-protector-strong)
+set(serval_code_flags -ffp-contract=off -fno-math-errno -fstack-protector-strong)
 add_compile_definitions($<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports false positives from inlined std::string and std::vector code.
-  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds
-                      -Wno-dangling-pointer -Wno-stringop-overread)
+  list(APPEND serval_warnings -Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds
+       -Wno-dangling-pointer -Wno-stringop-overread)
 endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${serval_warnings};${serval_code_flags}>")
 add_link_options(-Wl,-z,relro,-z,now)

@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "program/kernel_context.h"
 #include "program/program.h"
-#include "tensor/operand.h"
 
 namespace serval {
 
@@ -40,21 +40,6 @@ struct Cost {
   double bytes = 0;
 };
 
-// The operands of one call at run time. Kernels are compiled once per instruction set, hence plain pointers.
-struct KernelContext {
-  const Operand* inputs = nullptr;
-  const Operand* outputs = nullptr;
-  const Operand* updates = nullptr;
-  int num_inputs = 0, num_outputs = 0, num_updates = 0;
-  const Attributes* attributes = nullptr;
-  const char* name = "";  // of the call
-  void* workspace = nullptr;
-
-  SERVAL_INLINE const Operand& input(int i) const { return i < num_inputs ? inputs[i] : kAbsentOperand; }
-  SERVAL_INLINE const Operand& output(int i) const { return i < num_outputs ? outputs[i] : kAbsentOperand; }
-  SERVAL_INLINE const Operand& update(int i) const { return i < num_updates ? updates[i] : kAbsentOperand; }
-};
-
 struct Op {
   std::string_view name;
   // Checks the operands (SERVAL_CHECK: a wrong shape here is a bug of a model file) and describes the
@@ -75,7 +60,6 @@ struct Op {
   // Scratch bytes of one call; nullptr: none.
   int64_t (*workspace)(const CallView&) = nullptr;
   void (*run_cpu)(const KernelContext&) = nullptr;
-  void (*run_cuda)(const KernelContext&, void* stream) = nullptr;
 };
 
 Cost cost_of(const CallView& view);

@@ -6,7 +6,7 @@
 #pragma once
 #include "base/cpu.h"
 #include "base/parallel.h"
-#include "program/op.h"
+#include "program/kernel_context.h"
 
 #define SERVAL_CPU_KERNEL(function)                          \
   namespace generic {                                        \
