@@ -35,6 +35,7 @@ int run_eval(const Arguments& arguments) {
   evaluator.executor().set_check_nan(s.flag("check_nan"));
   while (const auto batch = batches.next()) evaluator.add(*batch);
   const double nll = evaluator.mean_nll();
+  if (!std::isfinite(nll)) fail("the mean NLL is {}; --check-nan names the op where it began", nll);
   if (s.flag("json")) {
     Json json = Json::object();
     json.set("mean_nll", Json(nll));

@@ -96,6 +96,8 @@ void Generator::read_logits() {
   std::vector<std::byte> raw(static_cast<size_t>(state.bytes()));
   states_.read("logits", raw.data());
   convert_elements(raw.data(), state.dtype, logits_.data(), DType::f32, state.shape.elements());
+  if (std::any_of(logits_.begin(), logits_.end(), [](float x) { return std::isnan(x); }))
+    fail("the model gives NaN for token {}; --check-nan names the op where it began", cached_.size() + 1);
 }
 
 StopReason Generator::generate(std::span<const int32_t> prompt, const Sampling& sampling,

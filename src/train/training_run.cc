@@ -29,8 +29,9 @@ class TrainingRun {
 
   int run() {
     const std::string resume = resume_directory();
-    prepare_output_directory(resume);
+    check_output_directory();
     load(resume);
+    prepare_output_directory(resume);
     metrics_.emplace(config_.output_dir, state_.step);
     progress_.emplace(state_.step, setup_.total_steps, config_.progress);
     session_.train_executor().set_check_nan(config_.check_nan);
@@ -67,16 +68,21 @@ class TrainingRun {
     return {};
   }
 
-  void prepare_output_directory(const std::string& resume) {
+  // Before weights are read: what is wrong with the directory is said at once.
+  void check_output_directory() const {
     make_directories(config_.output_dir);
+    if (!config_.resume_from_checkpoint.empty() || config_.overwrite_output_dir) return;
+    if (file_exists(join_path(config_.output_dir, "metrics.jsonl")) ||
+        !checkpoint_steps(config_.output_dir).empty())
+      fail(
+          "{}: holds an earlier run; pass --overwrite-output-dir to replace it, or "
+          "--resume-from-checkpoint to continue it",
+          config_.output_dir);
+  }
+
+  // After weights are read: a model that cannot be loaded leaves an earlier run as it is.
+  void prepare_output_directory(const std::string& resume) const {
     if (resume.empty() && config_.resume_from_checkpoint.empty()) {
-      const bool used = file_exists(join_path(config_.output_dir, "metrics.jsonl")) ||
-                        !checkpoint_steps(config_.output_dir).empty();
-      if (used && !config_.overwrite_output_dir)
-        fail(
-            "{}: holds an earlier run; pass --overwrite-output-dir to replace it, or "
-            "--resume-from-checkpoint to continue it",
-            config_.output_dir);
       for (const int64_t step : checkpoint_steps(config_.output_dir))
         remove_tree(checkpoint_path(config_.output_dir, step));
     }

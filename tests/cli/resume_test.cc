@@ -17,20 +17,27 @@ struct Kind {
   const char* name;
   Words words;
   bool adapter;
+  int signal;
 };
 
 const Kind kKinds[] = {
-    {"LoraWithDropout", {"--lora-dropout", "0.2", "--per-device-train-batch-size", "2"}, true},
-    {"Packing", {"--packing", "true", "--per-device-train-batch-size", "1"}, true},
-    {"Accumulation", {"--gradient-accumulation-steps", "3", "--per-device-train-batch-size", "2"}, true},
-    {"Full", {"--use-peft", "false", "--per-device-train-batch-size", "2", "--weight-decay", "0.1"}, false},
-    {"FullFloat32", {"--use-peft", "false", "--dtype", "float32"}, false},
-    {"Blocks", {"--gradient-checkpointing", "true", "--lora-dropout", "0.1"}, true},
+    {"LoraWithDropout", {"--lora-dropout", "0.2", "--per-device-train-batch-size", "2"}, true, SIGINT},
+    {"Packing", {"--packing", "true", "--per-device-train-batch-size", "1"}, true, SIGTERM},
+    {"Accumulation",
+     {"--gradient-accumulation-steps", "3", "--per-device-train-batch-size", "2"},
+     true,
+     SIGINT},
+    {"Full",
+     {"--use-peft", "false", "--per-device-train-batch-size", "2", "--weight-decay", "0.1"},
+     false,
+     SIGTERM},
+    {"FullFloat32", {"--use-peft", "false", "--dtype", "float32"}, false, SIGINT},
+    {"Blocks", {"--gradient-checkpointing", "true", "--lora-dropout", "0.1"}, true, SIGTERM},
 };
 
 Words words_of(const Kind& kind, const std::string& data, const std::string& out, Words more) {
   more.insert(more.end(), kind.words.begin(), kind.words.end());
-  for (const char* word : {"--logging-steps", "2", "--eval-steps", "3"}) more.push_back(word);
+  for (const char* word : {"--logging-steps", "2", "--eval-steps", "8"}) more.push_back(word);
   more.push_back("--eval-dataset"), more.push_back(data);
   return train_words(data, out, more);
 }
@@ -74,31 +81,28 @@ TEST_P(Resume, EqualsARunThatNeverStopped) {
   expect_same_results(whole, parts, GetParam().adapter, 8);
 }
 
-// The second process continues from a path, into another folder.
 TEST_P(Resume, StopsBySignalAndContinues) {
   const std::string root = scratch_directory(), data = write_texts(root, 17);
   const std::string whole = root + "/whole", parts = root + "/parts";
-  const Words common = {"--max-steps", "150", "--save-steps", "150"};
+  const Words common = {"--max-steps", "100", "--save-steps", "100"};
   Finished run = run_serval(words_of(GetParam(), data, whole, common));
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  for (const int number : {SIGINT, SIGTERM}) {
-    remove_tree(parts);
-    Process process(words_of(GetParam(), data, parts, common));
-    ASSERT_TRUE(process.wait_for_error_text("step 2/150"));
-    process.signal(number);
-    run = process.wait();
-    ASSERT_EQ(run.exit_code, 128 + number) << run.err;
-    EXPECT_HAS(run.err, "stopped by a signal at step");
-    const auto steps = checkpoint_steps(parts);
-    ASSERT_EQ(steps.size(), 1u);
-    EXPECT_LT(steps[0], 150);
-    EXPECT_FALSE(file_exists(parts + "/adapter_model.safetensors"));
-    Words more = common;
-    more.push_back("--resume-from-checkpoint"), more.push_back(checkpoint_path(parts, steps[0]));
-    run = run_serval(words_of(GetParam(), data, parts, more));
-    ASSERT_EQ(run.exit_code, 0) << run.err;
-    expect_same_results(whole, parts, GetParam().adapter, 150);
-  }
+  const int number = GetParam().signal;
+  Process process(words_of(GetParam(), data, parts, common));
+  ASSERT_TRUE(process.wait_for_error_text("step 2/100"));
+  process.signal(number);
+  run = process.wait();
+  ASSERT_EQ(run.exit_code, 128 + number) << run.err;
+  EXPECT_HAS(run.err, "stopped by a signal at step");
+  const auto steps = checkpoint_steps(parts);
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_LT(steps[0], 100);
+  EXPECT_FALSE(file_exists(parts + "/adapter_model.safetensors"));
+  Words more = common;
+  more.push_back("--resume-from-checkpoint"), more.push_back(checkpoint_path(parts, steps[0]));
+  run = run_serval(words_of(GetParam(), data, parts, more));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  expect_same_results(whole, parts, GetParam().adapter, 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Resume, ::testing::ValuesIn(kKinds),
@@ -107,7 +111,7 @@ INSTANTIATE_TEST_SUITE_P(All, Resume, ::testing::ValuesIn(kKinds),
 TEST(Kill, AtTwentyRandomPoints) {
   const std::string root = scratch_directory(), data = write_texts(root, 17);
   const std::string whole = root + "/whole", parts = root + "/parts";
-  const Words common = {"--max-steps", "40", "--save-steps", "2", "--save-total-limit", "2"};
+  const Words common = {"--max-steps", "24", "--save-steps", "2", "--save-total-limit", "2"};
   std::mt19937 random(20);
   int with_checkpoint = 0, without = 0;
   const Finished first = run_serval(words_of(kKinds[0], data, whole, common));
@@ -117,7 +121,7 @@ TEST(Kill, AtTwentyRandomPoints) {
     remove_tree(parts);
     Process process(words_of(kKinds[0], data, parts, common));
     if (point >= 2) {
-      ASSERT_TRUE(process.wait_for_error_text("step 1/40"));
+      ASSERT_TRUE(process.wait_for_error_text("step 1/24"));
     }
     // Any moment from here to a little before the end.
     const double share = 0.8 * static_cast<double>(random() % 1000) / 1000;
@@ -129,8 +133,8 @@ TEST(Kill, AtTwentyRandomPoints) {
     more.push_back("--resume-from-checkpoint");
     const Finished run = run_serval(words_of(kKinds[0], data, parts, more));
     ASSERT_EQ(run.exit_code, 0) << run.err;
-    expect_same_results(whole, parts, true, 40);
-    EXPECT_EQ(checkpoint_steps(parts), (std::vector<int64_t>{38, 40}));
+    expect_same_results(whole, parts, true, 24);
+    EXPECT_EQ(checkpoint_steps(parts), (std::vector<int64_t>{22, 24}));
   }
   EXPECT_GE(with_checkpoint, 5) << "the kills came too early to test anything";
 }

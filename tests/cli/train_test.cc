@@ -1,0 +1,217 @@
+// What a training run reads and what it leaves behind.
+#include "cli/program.h"
+#include "formats/safetensors.h"
+#include "train/checkpoints.h"
+
+namespace serval::testing {
+namespace {
+
+using Words = std::vector<std::string>;
+
+struct DatasetCase {
+  const char* name;
+  const char* file;
+  const char* content;
+  Words more;
+};
+
+const DatasetCase kDatasets[] = {
+    {"Text", "d.jsonl", "{\"text\": \"one two three\"}\n{\"text\": \"four\"}\n", {}},
+    {"OtherTextColumn", "d.jsonl", "{\"body\": \"one two three\"}\n", {"--dataset-text-field", "body"}},
+    {"Messages",
+     "d.jsonl",
+     "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": "
+     "\"yes\"}]}\n",
+     {"--assistant-only-loss", "true"}},
+    {"MessagesInJsonArray",
+     "d.json",
+     "[{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": "
+     "\"yes\"}]}]",
+     {}},
+    {"Alpaca",
+     "d.json",
+     "[{\"instruction\": \"add\", \"input\": \"1 1\", \"output\": \"2\"}, {\"instruction\": \"say\", "
+     "\"input\": \"\", \"output\": \"a\"}]",
+     {}},
+    {"PromptCompletion", "d.jsonl", "{\"prompt\": \"one \", \"completion\": \"two\"}\n", {}},
+    {"PromptCompletionWhole",
+     "d.jsonl",
+     "{\"prompt\": \"one \", \"completion\": \"two\"}\n",
+     {"--completion-only-loss", "false"}},
+    {"PromptCompletionMessages",
+     "d.jsonl",
+     "{\"prompt\": [{\"role\": \"user\", \"content\": \"hi\"}], \"completion\": [{\"role\": \"assistant\", "
+     "\"content\": \"yes\"}]}\n",
+     {}},
+};
+
+class Dataset : public ::testing::TestWithParam<DatasetCase> {};
+
+TEST_P(Dataset, Trains) {
+  const std::string root = scratch_directory();
+  const std::string data = write_file(root, GetParam().file, GetParam().content);
+  Words more = {"--max-steps", "1", "--preview", "1"};
+  more.insert(more.end(), GetParam().more.begin(), GetParam().more.end());
+  const Finished run = run_serval(train_words(data, root + "/out", more));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out, "");  // results are files
+  EXPECT_TRUE(file_exists(root + "/out/adapter_model.safetensors"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Dataset, ::testing::ValuesIn(kDatasets),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Train, LeavesCompleteFiles) {
+  const std::string root = scratch_directory(), data = write_texts(root, 12), out = root + "/out";
+  const Finished run = run_serval(
+      train_words(data, out,
+                  {"--max-steps", "6", "--logging-steps", "1", "--eval-dataset", data, "--eval-steps", "3",
+                   "--save-steps", "2", "--save-total-limit", "2", "--packing"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(list_directory(out),
+            (Words{"adapter_config.json", "adapter_model.safetensors", "checkpoint-4", "checkpoint-6",
+                   "loss.svg", "merged", "metrics.jsonl", "serval.yaml"}));
+  EXPECT_EQ(list_directory(out + "/checkpoint-6"),
+            (Words{"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "serval.yaml",
+                   "state.json", "trainer_state.json"}));
+  EXPECT_EQ(list_directory(out + "/merged"),
+            (Words{"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+                   "tokenizer.json", "tokenizer_config.json"}));
+  int64_t losses = 0, evaluations = 0;
+  for (const Json& line : read_lines(out + "/metrics.jsonl")) {
+    if (line.contains("eval_loss")) {
+      EXPECT_EQ(line.at("step").as_int(), ++evaluations * 3);
+      continue;
+    }
+    EXPECT_EQ(line.at("step").as_int(), ++losses);
+    for (const char* key :
+         {"epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens"})
+      EXPECT_TRUE(line.at(key).is_number()) << key;
+  }
+  EXPECT_EQ(losses, 6);
+  EXPECT_EQ(evaluations, 2);
+  const Json state = Json::parse(read_file(out + "/checkpoint-6/trainer_state.json"), "trainer_state.json");
+  EXPECT_EQ(state.at("global_step").as_int(), 6);
+  EXPECT_EQ(state.at("max_steps").as_int(), 6);
+  EXPECT_EQ(state.at("log_history").size(), 8u);
+  const std::string plot = read_file(out + "/loss.svg");
+  EXPECT_TRUE(plot.starts_with("<svg"));
+  EXPECT_TRUE(plot.ends_with("</svg>\n"));
+  EXPECT_HAS(plot, "<polyline");
+  EXPECT_HAS(plot, "<circle");
+  EXPECT_EQ(plot.find("nan"), std::string::npos);
+  // An adapter's matrix B begins at zero: training moved it.
+  const SafetensorsFile adapter(out + "/adapter_model.safetensors");
+  const auto* b = adapter.find("base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight");
+  ASSERT_NE(b, nullptr);
+  std::vector<float> values(32 * 16);
+  adapter.read(*b, values.data(), DType::f32);
+  EXPECT_NE(values[0], 0.0F);
+}
+
+TEST(Train, FullFineTuningWritesACheckpoint) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4), out = root + "/out";
+  Finished run = run_serval(train_words(data, out, {"--max-steps", "2", "--use-peft", "false"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_FALSE(file_exists(out + "/adapter_config.json"));
+  EXPECT_FALSE(same_bytes(out + "/model.safetensors", tiny_model() + "/model.safetensors"));
+  run = run_serval({"eval", "--model", out, "--dataset", data, "--num-threads", "1"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST(Train, FrozenWeightsKeepTheirBytes) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4), out = root + "/out";
+  const Finished run = run_serval(train_words(data, out,
+                                              {"--max-steps", "2", "--use-peft", "false", "--learning-rate",
+                                               "0.01", "--frozen", "model.embed_tokens"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const SafetensorsFile before(tiny_model() + "/model.safetensors"), after(out + "/model.safetensors");
+  const auto values = [](const SafetensorsFile& file, const char* name) {
+    const SafetensorsEntry* entry = file.find(name);
+    std::vector<float> list(static_cast<size_t>((entry->end - entry->begin) / 2));
+    file.read(*entry, list.data(), DType::f32);
+    return list;
+  };
+  const char *embedding = "model.embed_tokens.weight", *linear = "model.layers.0.mlp.up_proj.weight";
+  EXPECT_EQ(values(before, embedding), values(after, embedding));
+  EXPECT_NE(values(before, linear), values(after, linear));
+}
+
+TEST(Train, ConfigFileAndCommandLine) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4);
+  const std::string config =
+      write_file(root, "run.yaml",
+                 "model_name_or_path: " + tiny_model() + "\ndataset: " + data + "\noutput_dir: " + root +
+                     "/out\nmax_steps: 9\nnum_threads: 1\nmax_length: 64\nlogging_steps: 1\n");
+  Finished run = run_serval({"train", config, "--max_steps=2"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(read_lines(root + "/out/metrics.jsonl").size(), 2u);
+  // The written configuration repeats the run.
+  run = run_serval({"train", root + "/out/serval.yaml", "--output-dir", root + "/again"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_TRUE(same_bytes(root + "/out/adapter_model.safetensors", root + "/again/adapter_model.safetensors"));
+}
+
+TEST(Train, DryRunWritesNothing) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4), out = root + "/out";
+  const Finished run = run_serval(train_words(data, out, {"--dry-run"}));
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out, "");
+  EXPECT_HAS(run.err, "learning_rate");
+  EXPECT_HAS(run.err, "fixed overhead");
+  EXPECT_EQ(list_directory(root), Words{"texts.jsonl"});
+}
+
+TEST(Train, AnEarlierRunIsNotOverwritten) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4), out = root + "/out";
+  const Words steps = {"--max-steps", "2", "--save-steps", "1"};
+  ASSERT_EQ(run_serval(train_words(data, out, steps)).exit_code, 0);
+  const std::string before = read_file(out + "/adapter_model.safetensors");
+  EXPECT_FAILS(run_serval(train_words(data, out, {"--max-steps", "1", "--seed", "7"})), 1,
+               "--overwrite-output-dir");
+  EXPECT_EQ(read_file(out + "/adapter_model.safetensors"), before);
+  const Finished run =
+      run_serval(train_words(data, out, {"--max-steps", "1", "--seed", "7", "--overwrite-output-dir"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_NE(read_file(out + "/adapter_model.safetensors"), before);
+  EXPECT_TRUE(checkpoint_steps(out).empty());  // of the run before
+}
+
+TEST(Train, AFailingRunLeavesTheEarlierOneAlone) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4), out = root + "/out";
+  ASSERT_EQ(run_serval(train_words(data, out, {"--max-steps", "2", "--save-steps", "1"})).exit_code, 0);
+  Json changes = Json::object();
+  changes.set("intermediate_size", Json(96));
+  const std::string model = model_folder(root + "/model", changes);
+  write_file(model, "model.safetensors", read_file(tiny_model() + "/model.safetensors"));
+  const Finished run = run_serval({"train", "--model", model, "--dataset", data, "--output-dir", out,
+                                   "--overwrite-output-dir", "--num-threads", "1"});
+  EXPECT_FAILS(run, 1, "expected [96, 32]");
+  EXPECT_EQ(checkpoint_steps(out), (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(read_lines(out + "/metrics.jsonl").size(), 2u);
+}
+
+TEST(Train, ContinuesFromAnAdapter) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4);
+  ASSERT_EQ(run_serval(train_words(data, root + "/first", {"--max-steps", "3", "--lora-r", "4"})).exit_code,
+            0);
+  const Finished run = run_serval(
+      train_words(data, root + "/second",
+                  {"--max-steps", "1", "--learning-rate", "0", "--adapter-name-or-path", root + "/first"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_TRUE(
+      same_bytes(root + "/first/adapter_model.safetensors", root + "/second/adapter_model.safetensors"));
+}
+
+TEST(Train, MemoryLimitIsRefusedWithAdvice) {
+  const std::string root = scratch_directory(), data = write_texts(root, 4);
+  const Finished run =
+      run_serval(train_words(data, root + "/out", {"--memory-limit", "10MiB", "--use-peft", "false"}));
+  EXPECT_FAILS(run, 1, "memory_limit");
+  EXPECT_HAS(run.err, "--per-device-train-batch-size 4");
+  EXPECT_HAS(run.err, "LoRA");
+  EXPECT_FALSE(directory_exists(root + "/out"));
+}
+
+}  // namespace
+}  // namespace serval::testing
