@@ -3,11 +3,20 @@
 #ifdef _OPENMP
 #include <omp.h>
 #else
-// Fuzz targets are built by clang without its own OpenMP library, which would be a second pool: one thread then.
-static int omp_get_max_threads() { return 1; }
-static int omp_get_num_threads() { return 1; }
-static int omp_get_thread_num() { return 0; }
-static int omp_in_parallel() { return 0; }
+// Fuzz targets are built by clang without its own OpenMP library, which would be a second pool: one thread
+// then.
+static int omp_get_max_threads() {
+  return 1;
+}
+static int omp_get_num_threads() {
+  return 1;
+}
+static int omp_get_thread_num() {
+  return 0;
+}
+static int omp_in_parallel() {
+  return 0;
+}
 #endif
 
 #include <algorithm>

@@ -311,8 +311,8 @@ DecoderConfig read_decoder_config(const Json& config, const std::string& where,
   c.num_key_value_heads = r.integer("num_key_value_heads", c.num_attention_heads);
   c.vocab_size = r.integer("vocab_size", std::nullopt);
   c.max_position_embeddings = r.integer("max_position_embeddings", 2048);
-  if (c.num_hidden_layers > 4096 || c.num_attention_heads > (1 << 16) || c.vocab_size > (1 << 24) || c.hidden_size > (1 << 20) ||
-      c.intermediate_size > (1 << 22))
+  if (c.num_hidden_layers > 4096 || c.num_attention_heads > (1 << 16) || c.vocab_size > (1 << 24) ||
+      c.hidden_size > (1 << 20) || c.intermediate_size > (1 << 22))
     fail("{}: the sizes are beyond any model of this kind", where);
   const bool qwen3 = c.model_type == "qwen3";
   c.head_dim = r.integer("head_dim", qwen3 ? 128 : c.hidden_size / c.num_attention_heads);

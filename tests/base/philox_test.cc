@@ -7,7 +7,8 @@ namespace {
 
 // Known answers of Random123's philox4x32-10 (kat_vectors).
 TEST(Philox, KnownAnswers) {
-  EXPECT_EQ(philox_block({{0, 0}, {0, 0}}, 0), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox_block({{0, 0}, {0, 0}}, 0),
+            (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(philox_block({{0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}}, 0xffffffffffffffffull),
             (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }

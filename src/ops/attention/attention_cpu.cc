@@ -1,6 +1,6 @@
 #include "ops/attention/attention_plain.h"
 #ifndef SERVAL_ISA_generic
-#include "ops/attention/attention_tiled.h"
+#include "ops/attention/attention_tiled_backward.h"
 #endif
 
 namespace serval::SERVAL_ISA {
