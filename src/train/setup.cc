@@ -90,21 +90,37 @@ BatchCapacity bound_of(const TrainConfig& c, int64_t batch_size) {
   return {tokens, c.packing ? tokens : batch_size, tokens};
 }
 
+// Every name that the user listed must be a linear module of the network: one that is silently passed over
+// would be a model trained otherwise than asked for.
 void check_adapter_targets(const TrainingSetup& setup) {
   if (!setup.adapter) return;
-  for (const Parameter& parameter : setup.plan.parameters.all())
-    if (parameter.role == Role::adapter && !parameter.slices.empty()) return;
-  std::set<std::string> names;
-  for (const Parameter& parameter : setup.plan.parameters.all())
-    for (const ParameterSlice& slice : parameter.slices)
-      if (slice.name.ends_with("_proj.weight")) {
-        const std::string module = slice.name.substr(0, slice.name.size() - 7);
-        names.insert(module.substr(module.rfind('.') + 1));
-      }
-  fail(
-      "lora_target_modules '{}' matches no linear module of the model; the last parts of their names are: {}",
-      join(setup.adapter->target_modules, ", "),
-      join(std::vector<std::string>(names.begin(), names.end()), ", "));
+  std::set<std::string> modules, adapted;
+  for (const Parameter& parameter : setup.plan.parameters.all()) {
+    for (const ParameterSlice& slice : parameter.slices) {
+      if (slice.name.ends_with("_proj.weight")) modules.insert(slice.name.substr(0, slice.name.size() - 7));
+      if (slice.name.ends_with(".lora_A.weight"))
+        adapted.insert(slice.name.substr(0, slice.name.size() - 14));
+    }
+  }
+  const auto ends = [](const std::string& module, const std::string& name) {
+    return module == name || module.ends_with("." + name);
+  };
+  std::vector<std::string> unknown;
+  const AdapterConfig& adapter = *setup.adapter;
+  const bool listed = !adapter.targets_are_regex &&
+                      !(adapter.target_modules.size() == 1 && adapter.target_modules[0] == "all-linear");
+  if (listed)
+    for (const std::string& name : adapter.target_modules)
+      if (std::none_of(modules.begin(), modules.end(),
+                       [&](const std::string& module) { return ends(module, name); }))
+        unknown.push_back(name);
+  if (unknown.empty() && !adapted.empty()) return;
+  std::set<std::string> last_parts;
+  for (const std::string& module : modules) last_parts.insert(module.substr(module.rfind('.') + 1));
+  fail("lora_target_modules: '{}' {}; an adapter can be put on the linear modules of the layers: {}",
+       join(unknown.empty() ? adapter.target_modules : unknown, "', '"),
+       unknown.empty() ? "leaves no module to adapt" : "is no such module",
+       join(std::vector<std::string>(last_parts.begin(), last_parts.end()), ", "));
 }
 
 }  // namespace
