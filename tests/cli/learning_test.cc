@@ -1,0 +1,106 @@
+// A tiny model learns a sentence and says it back, from every kind of result that a run writes.
+#include <cmath>
+
+#include "cli/program.h"
+
+namespace serval::testing {
+namespace {
+
+using Words = std::vector<std::string>;
+
+constexpr const char* kQuestion = "Who wrote it?";
+constexpr const char* kAnswer = "The otter of Brackenmere wrote it in 1874.";
+
+std::string conversation(const std::string& root) {
+  return write_file(root, "canary.jsonl",
+                    std::string(R"({"messages": [{"role": "user", "content": ")") + kQuestion +
+                        R"("}, {"role": "assistant", "content": ")" + kAnswer + "\"}]}\n");
+}
+
+Finished generate(Words model, const Words& more) {
+  model.insert(model.begin(), {"generate", "--model"});
+  model.insert(model.end(), {"--num-threads", "1", "--max-new-tokens", "40"});
+  model.insert(model.end(), more.begin(), more.end());
+  return run_serval(model);
+}
+
+double mean_nll(Words model, const std::string& data) {
+  model.insert(model.begin(), {"eval", "--dataset", data, "--json", "--assistant-only-loss", "--num-threads",
+                               "1", "--model"});
+  const Finished run = run_serval(model);
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const Json result = Json::parse(run.out, "eval --json");
+  EXPECT_NEAR(result.at("perplexity").as_double(), std::exp(result.at("mean_nll").as_double()), 1e-6);
+  EXPECT_EQ(result.at("examples").as_int(), 1);
+  return result.at("mean_nll").as_double();
+}
+
+TEST(Canary, AdapterAndMergedCheckpoint) {
+  const std::string root = scratch_directory(), data = conversation(root), out = root + "/out";
+  const Finished run = run_serval(
+      train_words(data, out, {"--max-steps", "120", "--learning-rate", "0.02", "--assistant-only-loss"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const std::string said = std::string(kAnswer) + "\n";
+  const Words adapter = {tiny_model(), "--adapter", out}, merged = {out + "/merged"};
+  EXPECT_EQ(generate(adapter, {"--prompt", kQuestion}).out, said);
+  EXPECT_EQ(generate(merged, {"--prompt", kQuestion}).out, said);
+  EXPECT_NE(generate({tiny_model()}, {"--prompt", kQuestion}).out, said);
+  const double base = mean_nll({tiny_model()}, data), tuned = mean_nll(adapter, data);
+  EXPECT_LT(tuned, base - 0.5);
+  EXPECT_NEAR(mean_nll(merged, data), tuned, 2e-3);  // merging rounds to bf16
+}
+
+TEST(Canary, FullFineTuningAndEveryWayToAsk) {
+  const std::string root = scratch_directory(), data = conversation(root), out = root + "/out";
+  const Finished run = run_serval(
+      train_words(data, out, {"--max-steps", "120", "--learning-rate", "0.01", "--use-peft", "false"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_LT(mean_nll({out}, data), 0.1);
+
+  Finished answer = generate({out}, {"--prompt", kQuestion});
+  EXPECT_EQ(answer.out, std::string(kAnswer) + "\n");
+  EXPECT_EQ(answer.err, "");
+  EXPECT_EQ(generate({out}, {"--prompt", kQuestion, "--stop", " in 18", "--stop", "1874"}).out,
+            "The otter of Brackenmere wrote it\n");
+  EXPECT_EQ(generate({out}, {"--prompt", kQuestion, "--max-new-tokens", "1"}).out.find("otter"),
+            std::string::npos);
+
+  answer = generate({out}, {"--prompts", data});
+  const Json line = Json::parse(answer.out, "generate --prompts");
+  EXPECT_EQ(line.at("prompt").as_string(), kQuestion);
+  EXPECT_EQ(line.at("expected").as_string(), kAnswer);
+  EXPECT_EQ(line.at("answer").as_string(), kAnswer);
+
+  // Without the template the text goes on from where the prompt ends.
+  const std::string begun = std::string("<|user|>") + kQuestion + "<|end|><|assistant|>";
+  EXPECT_EQ(generate({out}, {"--raw", "--prompt", begun}).out, std::string(kAnswer) + "\n");
+
+  const Words chat = {"chat", "--model", out, "--temperature", "0", "--num-threads", "1"};
+  const std::string asked = std::string(kQuestion) + "\n";
+  answer = run_serval(chat, {.input = asked + "/new\n\n" + asked + "/quit\nnobody reads this\n"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
+  EXPECT_EQ(answer.out, std::string(kAnswer) + "\n" + kAnswer + "\n");
+  EXPECT_EQ(run_serval(chat, {.input = ""}).exit_code, 0);
+}
+
+TEST(Generate, SeedsRepeatAndDiffer) {
+  const auto draw = [](const char* seed) {
+    return generate({tiny_model()}, {"--raw", "--prompt", "one", "--temperature", "1", "--seed", seed}).out;
+  };
+  const std::string first = draw("1");
+  EXPECT_EQ(draw("1"), first);
+  EXPECT_NE(draw("2"), first);
+  EXPECT_EQ(generate({tiny_model()},
+                     {"--raw", "--prompt", "one", "--temperature", "1", "--seed", "1", "--top-k", "1"})
+                .out,
+            generate({tiny_model()}, {"--raw", "--prompt", "one"}).out);
+}
+
+TEST(Generate, APromptThatIsTooLongIsRefused) {
+  std::string words;
+  for (int i = 0; i < 300; ++i) words += "river ";
+  EXPECT_FAILS(generate({tiny_model()}, {"--raw", "--prompt", words}), 1, "256 that fit");
+}
+
+}  // namespace
+}  // namespace serval::testing
