@@ -74,6 +74,12 @@ void Generator::read_prompt(std::span<const int32_t> prompt) {
   if (prompt.empty()) fail("the prompt is empty and the tokenizer adds no token that could begin a text");
   if (static_cast<int64_t>(prompt.size()) > options_.capacity)
     fail("the prompt has {} tokens, more than the {} that fit", prompt.size(), options_.capacity);
+  for (const int32_t id : prompt)
+    if (id < 0 || id >= options_.model.vocab_size)
+      fail(
+          "the tokenizer gives the id {}, but the model's vocabulary has {} entries; they do not belong "
+          "together",
+          id, options_.model.vocab_size);
   // The last token is always run again: its logits are wanted.
   size_t shared = 0;
   while (shared < cached_.size() && shared + 1 < prompt.size() && cached_[shared] == prompt[shared]) ++shared;

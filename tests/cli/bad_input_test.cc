@@ -106,6 +106,19 @@ TEST(BadInput, DatasetRowsAreNamedWithTheirLine) {
   EXPECT_FALSE(directory_exists(root + "/out"));
 }
 
+// A tokenizer of another model: its ids are beyond the vocabulary.
+TEST(BadInput, ATokenizerThatDoesNotBelongToTheModel) {
+  const std::string root = scratch_directory(), data = write_texts(root, 3), model = root + "/model";
+  const std::string small = fixture("models/llama_a");  // 101 entries
+  model_folder(model, Json());
+  for (const char* name : {"config.json", "model.safetensors"})
+    write_file(model, name, read_file(small + "/" + name));
+  const char* message = "they do not belong together";
+  EXPECT_FAILS(run_serval(train_with(model, data, root + "/out")), 1, message);
+  EXPECT_FAILS(run_serval({"eval", "--model", model, "--dataset", data}), 1, message);
+  EXPECT_FAILS(run_serval({"generate", "--model", model, "--raw", "--prompt", "river stone"}), 1, message);
+}
+
 TEST(BadInput, CheckNanNamesTheOp) {
   const std::string root = scratch_directory(), data = write_texts(root, 3),
                     model = copy_of_tiny(root + "/model");
