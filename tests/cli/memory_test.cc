@@ -9,6 +9,12 @@ namespace {
 
 using Words = std::vector<std::string>;
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 Json model_of(int64_t hidden, int64_t intermediate, int64_t layers, int64_t heads, int64_t kv_heads) {
   Json changes = Json::object();
   changes.set("hidden_size", Json(hidden));
@@ -22,6 +28,7 @@ Json model_of(int64_t hidden, int64_t intermediate, int64_t layers, int64_t head
 
 // The highest resident memory of a run keeps to the plan, with 38 M parameters.
 TEST(Memory, PeakIsAsPlanned) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer needs memory of its own";
   const std::string root = scratch_directory();
   const std::string model = model_folder(root + "/model", model_of(512, 1536, 12, 8, 4));
   std::string text;
@@ -62,6 +69,7 @@ TEST(Memory, PeakIsAsPlanned) {
 }
 
 TEST(Memory, APlanOfALargeModelIsCheap) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer needs memory of its own";
   const std::string root = scratch_directory();
   Json changes = model_of(8192, 28672, 80, 64, 8);
   changes.set("vocab_size", Json(128256));

@@ -55,7 +55,7 @@ TEST(Malformed, EachGgufEndsInOneLine) {
     ++files;
   }
   EXPECT_GT(files, 100);
-  // Wherever the tool meets it: also as a whole model, which has no hostile header.
+  // And a GGUF without fault.
   EXPECT_FAILS(run_serval({"inspect", test_data(kStories + "/stories260K.gguf")}), 1,
                "a GGUF cannot be read yet");
 }
