@@ -44,13 +44,13 @@ TEST(Memory, PeakIsAsPlanned) {
                    "--dataset",
                    data,
                    "--max-length",
-                   "256",
+                   "128",
                    "--per-device-train-batch-size",
                    "2",
                    "--max-steps",
                    "2",
                    "--num-threads",
-                   "2"};
+                   "1"};
     words.insert(words.end(), mode.begin(), mode.end());
     Words plan_words = {"plan", "--json"},
           run_words = {"train", "--output-dir", root + "/out", "--overwrite-output-dir"};
