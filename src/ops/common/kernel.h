@@ -8,28 +8,31 @@
 #include "base/parallel.h"
 #include "program/kernel_context.h"
 
-#define SERVAL_CPU_KERNEL(function)                          \
-  namespace generic {                                        \
-  void function(const KernelContext&);                       \
-  }                                                          \
-  namespace avx2 {                                           \
-  void function(const KernelContext&);                       \
-  }                                                          \
-  namespace avx512 {                                         \
-  void function(const KernelContext&);                       \
-  }                                                          \
-  namespace avx512_bf16 {                                    \
-  void function(const KernelContext&);                       \
-  }                                                          \
-  static void run_##function(const KernelContext& context) { \
-    switch (cpu_isa()) {                                     \
-      case CpuIsa::generic:                                  \
-        return generic::function(context);                   \
-      case CpuIsa::avx2:                                     \
-        return avx2::function(context);                      \
-      case CpuIsa::avx512:                                   \
-        return avx512::function(context);                    \
-      case CpuIsa::avx512_bf16:                              \
-        return avx512_bf16::function(context);               \
-    }                                                        \
+// Declares the function of each instruction set, and run_<function>() that calls the one for this processor.
+#define SERVAL_CPU_FUNCTION(function, Arguments)           \
+  namespace generic {                                      \
+  void function(const Arguments&);                         \
+  }                                                        \
+  namespace avx2 {                                         \
+  void function(const Arguments&);                         \
+  }                                                        \
+  namespace avx512 {                                       \
+  void function(const Arguments&);                         \
+  }                                                        \
+  namespace avx512_bf16 {                                  \
+  void function(const Arguments&);                         \
+  }                                                        \
+  static void run_##function(const Arguments& arguments) { \
+    switch (cpu_isa()) {                                   \
+      case CpuIsa::generic:                                \
+        return generic::function(arguments);               \
+      case CpuIsa::avx2:                                   \
+        return avx2::function(arguments);                  \
+      case CpuIsa::avx512:                                 \
+        return avx512::function(arguments);                \
+      case CpuIsa::avx512_bf16:                            \
+        return avx512_bf16::function(arguments);           \
+    }                                                      \
   }
+
+#define SERVAL_CPU_KERNEL(function) SERVAL_CPU_FUNCTION(function, KernelContext)

@@ -6,18 +6,7 @@
 #include "ops/head/head_kernels.h"
 
 namespace serval {
-namespace generic {
-void head_softmax(const SoftmaxArgs&);
-}
-namespace avx2 {
-void head_softmax(const SoftmaxArgs&);
-}
-namespace avx512 {
-void head_softmax(const SoftmaxArgs&);
-}
-namespace avx512_bf16 {
-void head_softmax(const SoftmaxArgs&);
-}
+SERVAL_CPU_FUNCTION(head_softmax, SoftmaxArgs)
 
 namespace {
 int64_t forced_chunk_rows = 0;
@@ -42,19 +31,6 @@ int64_t wide_size(DType dtype) {
 }
 DType wide_type(DType dtype) {
   return dtype == DType::f64 ? DType::f64 : DType::f32;
-}
-
-void softmax(const SoftmaxArgs& args) {
-  switch (cpu_isa()) {
-    case CpuIsa::generic:
-      return generic::head_softmax(args);
-    case CpuIsa::avx2:
-      return avx2::head_softmax(args);
-    case CpuIsa::avx512:
-      return avx512::head_softmax(args);
-    case CpuIsa::avx512_bf16:
-      return avx512_bf16::head_softmax(args);
-  }
 }
 
 // The workspace of one call: logits, gathered hidden rows, their gradient, and two numbers a row.
@@ -126,7 +102,7 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
     }
     args.nll = w.nll;
     args.correct = w.correct;
-    softmax(args);
+    run_head_softmax(args);
     if (c.gradient) {
       // Each row's gradient lies at the start of the row's logits, in the compute type.
       const Matrix d_logits{

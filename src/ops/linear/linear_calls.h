@@ -28,4 +28,10 @@ struct DropoutArgs {
   uint64_t name_hash = 0;
 };
 
+// target[j] += sum over rows of dy[:, j], in the order of the rows.
+struct ColumnSumsArgs {
+  const Operand& dy;
+  const Operand& target;
+};
+
 }  // namespace serval

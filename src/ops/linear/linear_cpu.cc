@@ -7,49 +7,10 @@
 #include "ops/linear/linear_calls.h"
 
 namespace serval {
-namespace generic {
-void linear_dropout(const DropoutArgs&);
-void linear_column_sums(const Operand& dy, const Operand& target);
-}  // namespace generic
-namespace avx2 {
-void linear_dropout(const DropoutArgs&);
-void linear_column_sums(const Operand& dy, const Operand& target);
-}  // namespace avx2
-namespace avx512 {
-void linear_dropout(const DropoutArgs&);
-void linear_column_sums(const Operand& dy, const Operand& target);
-}  // namespace avx512
-namespace avx512_bf16 {
-void linear_dropout(const DropoutArgs&);
-void linear_column_sums(const Operand& dy, const Operand& target);
-}  // namespace avx512_bf16
+SERVAL_CPU_FUNCTION(linear_dropout, DropoutArgs)
+SERVAL_CPU_FUNCTION(linear_column_sums, ColumnSumsArgs)
 
 namespace {
-
-void dropout(const DropoutArgs& args) {
-  switch (cpu_isa()) {
-    case CpuIsa::generic:
-      return generic::linear_dropout(args);
-    case CpuIsa::avx2:
-      return avx2::linear_dropout(args);
-    case CpuIsa::avx512:
-      return avx512::linear_dropout(args);
-    case CpuIsa::avx512_bf16:
-      return avx512_bf16::linear_dropout(args);
-  }
-}
-void column_sums(const Operand& dy, const Operand& target) {
-  switch (cpu_isa()) {
-    case CpuIsa::generic:
-      return generic::linear_column_sums(dy, target);
-    case CpuIsa::avx2:
-      return avx2::linear_column_sums(dy, target);
-    case CpuIsa::avx512:
-      return avx512::linear_column_sums(dy, target);
-    case CpuIsa::avx512_bf16:
-      return avx512_bf16::linear_column_sums(dy, target);
-  }
-}
 
 // One adapted segment: its place among the outputs and in the stacked adapter.
 struct Segment {
@@ -89,7 +50,7 @@ void run_linear_forward(const KernelContext& c) {
   for (const Segment& s : segments) {
     const Matrix part = low.column_range(s.rank_begin, s.rank);
     if (p > 0) {
-      dropout(
+      run_linear_dropout(
           {&c.input(x), c.workspace, input.columns, false, p, c.input(random).as<int64_t>(), s.name_hash});
       Matrix dropped = input;
       dropped.data = c.workspace;
@@ -109,7 +70,7 @@ void run_linear_backward(const KernelContext& c) {
   const Matrix out = Matrix::of(c.output(dx));
   if (wants_dx) multiply(grad, frozen, out);
   if (c.update(d_weight)) multiply(grad.t(), input, Matrix::of(c.update(d_weight)), 1, true);
-  if (c.update(d_bias)) column_sums(c.input(dy), c.update(d_bias));
+  if (c.update(d_bias)) run_linear_column_sums({c.input(dy), c.update(d_bias)});
 
   const auto segments = adapted_segments(c);
   if (segments.empty()) return;
@@ -143,10 +104,10 @@ void run_linear_backward(const KernelContext& c) {
     if (wants_dx) {
       multiply(v_part, adapter.row_range(s.rank_begin, s.rank), copy);
       const Operand before{copy.data, copy.dtype, copy.stride, copy.rows, copy.columns};
-      dropout({&before, out.data, out.stride, true, p, state, s.name_hash});
+      run_linear_dropout({&before, out.data, out.stride, true, p, state, s.name_hash});
     }
     if (trains_a) {
-      dropout({&c.input(x), copy.data, copy.stride, false, p, state, s.name_hash});
+      run_linear_dropout({&c.input(x), copy.data, copy.stride, false, p, state, s.name_hash});
       multiply(v_part.t(), copy, Matrix::of(c.update(d_a)).row_range(s.rank_begin, s.rank), 1, true);
     }
   }

@@ -75,7 +75,8 @@ void linear_dropout(const DropoutArgs& args) {
   });
 }
 
-void linear_column_sums(const Operand& dy, const Operand& target) {
+void linear_column_sums(const ColumnSumsArgs& args) {
+  const Operand &dy = args.dy, &target = args.target;
   with_type(dy.dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
