@@ -122,7 +122,7 @@ def main():
         "losses": losses, "peak_resident_bytes": peak_resident_bytes(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__,
                      "peft": peft.__version__},
-    }, indent=1))
+    }))
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ bool directory_exists(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+bool same_directory(const std::string& a, const std::string& b) {
+  std::error_code error;
+  return directory_exists(a) && directory_exists(b) && fs::equivalent(a, b, error);
+}
+
 int64_t file_size(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) fail("{}: cannot open: {}", path, reason());

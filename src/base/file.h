@@ -22,6 +22,7 @@ namespace serval {
 std::string read_file(const std::string& path, int64_t max_bytes = int64_t{1} << 31);
 bool file_exists(const std::string& path);  // a regular file (or a link to one)
 bool directory_exists(const std::string& path);
+bool same_directory(const std::string& a, const std::string& b);  // false where one does not exist
 int64_t file_size(const std::string& path);
 void make_directories(const std::string& path);
 std::string join_path(std::string_view directory, std::string_view name);

@@ -132,7 +132,7 @@ struct Reader {
     }
     const int64_t number = in_key(key, [&] { return value->as_int(); });
     if (number < least || number > (int64_t{1} << 31))
-      fail("{}: key '{}' is {}, expected at least {}", where, key, number, least);
+      fail("{}: key '{}' is {}, expected {} to 2^31", where, key, number, least);
     return number;
   }
   double number(std::string_view key, double otherwise) const {

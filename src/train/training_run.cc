@@ -71,6 +71,12 @@ class TrainingRun {
   // Before weights are read: what is wrong with the directory is said at once.
   void check_output_directory() const {
     make_directories(config_.output_dir);
+    for (const std::string& source : {config_.model_name_or_path, config_.adapter_name_or_path})
+      if (!source.empty() && same_directory(source, config_.output_dir))
+        fail(
+            "output_dir: {} is where the model is read from; choose another one, or nothing of it would be "
+            "left to go back to",
+            config_.output_dir);
     if (!config_.resume_from_checkpoint.empty() || config_.overwrite_output_dir) return;
     if (file_exists(join_path(config_.output_dir, "metrics.jsonl")) ||
         !checkpoint_steps(config_.output_dir).empty())
@@ -83,6 +89,10 @@ class TrainingRun {
   // After weights are read: a model that cannot be loaded leaves an earlier run as it is.
   void prepare_output_directory(const std::string& resume) const {
     if (resume.empty() && config_.resume_from_checkpoint.empty()) {
+      // Nothing of the earlier run may pass for a result of this one.
+      for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "merged",
+                               "model.safetensors", "metrics.jsonl", "loss.svg"})
+        remove_tree(join_path(config_.output_dir, name));
       for (const int64_t step : checkpoint_steps(config_.output_dir))
         remove_tree(checkpoint_path(config_.output_dir, step));
     }
