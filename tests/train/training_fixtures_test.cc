@@ -85,12 +85,15 @@ TEST_P(TrainingFixture, FiftySteps) {
   model.load_weights(session.parameters(), session.states());
   model.load_adapter_weights(session.parameters(), session.states());
 
+  // This case magnifies rounding a hundredfold (an f64 run is 1e-6 off, all others 1e-8): what one build of the same f32
+  // code does within 4e-6 another does within 1.4e-5.
+  const double tolerance = training.at("base").as_string() == "qwen2_a" && lora ? 2e-5 : 1e-5;
   int64_t number = 0;
   for (const Json& step : training.at("steps").as_array()) {
     const StepResult result = session.step(batch_of(step, examples, GetParam().one_by_one),
                                            {.learning_rate = step.at("lr").as_double(), .step = ++number});
     const double loss = step.at("loss").as_double(), grad_norm = step.at("grad_norm").as_double();
-    ASSERT_NEAR(result.loss, loss, 1e-5 * loss) << "step " << number;
+    ASSERT_NEAR(result.loss, loss, tolerance * loss) << "step " << number;
     ASSERT_NEAR(result.grad_norm, grad_norm, 1e-4 * grad_norm) << "step " << number;
     ASSERT_EQ(result.labels, step.at("labelled_tokens").as_int());
   }
