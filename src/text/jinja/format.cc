@@ -55,9 +55,10 @@ std::string print_real(double value, char type, int64_t precision, bool alternat
 
 std::string print_magnitude(int64_t value, int base, bool upper) {
   uint64_t rest = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+  const std::string_view alphabet = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string digits;
   do {
-    digits += (upper ? "0123456789ABCDEF" : "0123456789abcdef")[rest % static_cast<uint64_t>(base)];
+    digits += alphabet[rest % static_cast<uint64_t>(base)];
     rest /= static_cast<uint64_t>(base);
   } while (rest != 0);
   std::reverse(digits.begin(), digits.end());
