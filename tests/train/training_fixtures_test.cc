@@ -85,8 +85,8 @@ TEST_P(TrainingFixture, FiftySteps) {
   model.load_weights(session.parameters(), session.states());
   model.load_adapter_weights(session.parameters(), session.states());
 
-  // This case magnifies rounding a hundredfold (an f64 run is 1e-6 off, all others 1e-8): what one build of the same f32
-  // code does within 4e-6 another does within 1.4e-5.
+  // This case magnifies rounding a hundredfold (an f64 run is 1e-6 off, all others 1e-8): what one build of
+  // the same f32 code does within 4e-6 another does within 1.4e-5.
   const double tolerance = training.at("base").as_string() == "qwen2_a" && lora ? 2e-5 : 1e-5;
   int64_t number = 0;
   for (const Json& step : training.at("steps").as_array()) {
