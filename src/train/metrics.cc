@@ -10,7 +10,7 @@
 
 namespace serval {
 
-Metrics::Metrics(std::string directory, int64_t restored_step)
+Metrics::Metrics(const std::string& directory, int64_t restored_step)
     : path_(join_path(directory, "metrics.jsonl")), plot_path_(join_path(directory, "loss.svg")) {
   std::string kept;
   if (restored_step > 0 && file_exists(path_)) {

@@ -16,7 +16,7 @@ namespace serval {
 
 class Metrics {
  public:
-  Metrics(std::string directory, int64_t restored_step);
+  Metrics(const std::string& directory, int64_t restored_step);
   void record(const Json& entry);  // appended and flushed
   const Json::Array& history() const { return history_; }
   void write_plot() const;  // loss.svg: raw and smoothed loss, evaluation points

@@ -33,9 +33,10 @@ Cost chunked_cost(const CallView& v, size_t hidden, double products) {
   const auto& weight = v.input(hidden + 1);
   const int64_t rows = v.input(hidden + 2).shape.rows();
   const int64_t chunk = head_chunk_rows(weight.shape.rows(), rows);
-  const double chunks = static_cast<double>((rows + chunk - 1) / chunk);
+  const int64_t chunks = (rows + chunk - 1) / chunk;
   return {products * product_flops(v, hidden),
-          products * chunks * static_cast<double>(weight.shape.elements() * size_of(weight.dtype))};
+          products * static_cast<double>(chunks) *
+              static_cast<double>(weight.shape.elements() * size_of(weight.dtype))};
 }
 
 // inputs: hidden, weight, label_rows, labels, row_weights; updates: sums, d_weight?; outputs: d_hidden?

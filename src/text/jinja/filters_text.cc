@@ -31,8 +31,8 @@ Value string(Interpreter&, const Value& input, const Arguments& arguments) {
 
 Value trim(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Value text = input.is_string() ? input : Value(to_text(input));
-  Arguments renamed = arguments;  // the method takes the same argument, and keeps generated ranges
-  return interpreter.call(interpreter.attribute(text, "strip"), renamed);
+  // The method takes the same argument, and keeps generated ranges.
+  return interpreter.call(interpreter.attribute(text, "strip"), arguments);
 }
 
 // Words start after blanks and opening brackets, unlike those of str.title.
