@@ -15,7 +15,8 @@ namespace serval {
 
 class UserError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  // Control characters that came along from a file are escaped: the message stays one line.
+  explicit UserError(const std::string& message);
 };
 
 // Wrong usage of the command line or of a configuration key: exit code 2.

@@ -32,7 +32,7 @@ std::vector<int32_t> stop_ids(const Pretrained& model, const Tokenizer& tokenize
 
 }  // namespace
 
-Conversationalist::Conversationalist(const Settings& settings) : device_(make_cpu_device()) {
+Conversationalist::Conversationalist(const Settings& settings) : device_(make_device(settings.text("device"))) {
   set_num_threads(static_cast<int>(settings.integer_or("num_threads", 0)));
   const Pretrained model = Pretrained::open({.model = settings.text("model"),
                                              .adapter = settings.text_or("adapter", ""),

@@ -30,7 +30,7 @@ int run_eval(const Arguments& arguments) {
   const Examples examples = read_examples(s.texts("dataset"), read, tokenizer, chat ? &*chat : nullptr,
                                           model.config().vocab_size, "dataset");
   EvaluationBatches batches(examples, s.integer("per_device_eval_batch_size"));
-  const auto device = make_cpu_device();
+  const auto device = make_device(s.text("device"));
   Evaluator evaluator(model, batches.capacity(), *device);
   evaluator.executor().set_check_nan(s.flag("check_nan"));
   while (const auto batch = batches.next()) evaluator.add(*batch);

@@ -23,15 +23,17 @@ int run_info(const Arguments& arguments) {
     json.set("products", Json(gemm_info()));
     json.set("memory_bytes", Json(device->total_memory()));
     json.set("free_memory_bytes", Json(device->free_memory()));
+    json.set("cuda", Json(join(describe_cuda(), "; ")));
     json.set("ops", Json(static_cast<int64_t>(all_ops().size())));
     print_result(json.dump(2) + "\n");
     return 0;
   }
   print_result(
       fmt::format("serval {}\nprocessor  {}\nkernels    {} (this binary and processor: {})\nproducts   {}\n"
-                  "threads    {}\nmemory     {}, {} free\n",
+                  "threads    {}\nmemory     {}, {} free\nCUDA       {}\n",
                   kVersion, cpu_text(), name_of(cpu_isa()), isas, gemm_info(), num_threads(),
-                  human_bytes(device->total_memory()), human_bytes(device->free_memory())));
+                  human_bytes(device->total_memory()), human_bytes(device->free_memory()),
+                  join(describe_cuda(), "\n           ")));
   return 0;
 }
 

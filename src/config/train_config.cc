@@ -137,8 +137,6 @@ std::vector<std::string> notes_on(const Settings& s) {
     notes.push_back("max_steps decides how long to train; num_train_epochs is not used");
   if (!s.flag("padding_free"))
     notes.push_back("padding_free: false changes nothing: padding is never computed, with equal results");
-  if (!s.flag("deterministic"))
-    notes.push_back("deterministic: false changes nothing on the CPU, which always gives equal bits");
   if (!s.flag("use_peft") && s.given("merge") && s.flag("merge"))
     notes.push_back("merge changes nothing without an adapter: the trained checkpoint is written");
   return notes;

@@ -87,8 +87,10 @@ struct TrainConfig {
 
   // system
   std::string device;
+  bool graphs = true;
   int64_t num_threads = 0;  // 0: all physical cores
-  bool deterministic = true;
+  bool deterministic = false;
+  std::string attn_implementation;
   bool check_nan = false;
   bool dry_run = false;
 

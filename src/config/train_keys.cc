@@ -413,7 +413,14 @@ std::vector<TrainRow> make_rows() {
 
   section = "system";
   row(&C::device,
-      {.name = "device", .fallback = "auto", .meaning = "Where to compute.", .choices = {"auto", "cpu"}});
+      {.name = "device",
+       .fallback = "auto",
+       .meaning = "Where to compute: cpu, cuda, cuda:N; auto takes the first GPU, else the CPU."});
+  row(&C::graphs, {.name = "graphs",
+                   .kind = Kind::flag,
+                   .fallback = true,
+                   .meaning = "On a GPU, run each program as one recorded graph; --no-graphs starts its "
+                              "kernels one by one, with equal bits."});
   row(&C::num_threads, {.name = "num_threads",
                         .kind = Kind::integer,
                         .meaning = "Threads of the products and kernels.",
@@ -424,10 +431,15 @@ std::vector<TrainRow> make_rows() {
   row(&C::deterministic,
       {.name = "deterministic",
        .kind = Kind::flag,
-       .fallback = true,
-       .meaning = "Equal bits in every run with the same number of threads. The CPU always "
-                  "gives them.",
+       .fallback = false,
+       .meaning = "On a GPU, equal bits in every run, at some cost in speed. The CPU always gives them.",
        .aliases = {"full_determinism"}});
+  row(&C::attn_implementation,
+      {.name = "attn_implementation",
+       .fallback = "auto",
+       .meaning = "On a GPU: auto takes cuDNN where it covers the case, own always takes Serval's kernels.",
+       .origin = "Transformers",
+       .choices = {"auto", "own"}});
   row(&C::check_nan,
       {.name = "check_nan",
        .kind = Kind::flag,

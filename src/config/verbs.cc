@@ -214,6 +214,97 @@ Verb make_info() {
           .table = KeyTable({json_key()})};
 }
 
+Verb make_bench() {
+  std::vector<Key> keys;
+  keys.push_back({.name = "shape",
+                  .meaning =
+                      "Sizes of a known model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
+                      "qwen3-32b, qwen2.5-7b, llama3-1b, llama3-3b, llama3-8b, llama3-70b, mistral-7b.",
+                  .section = "model",
+                  .unset = "qwen3-0.6b to train, qwen3-8b for gemm and ops"});
+  keys.push_back({.name = "config",
+                  .meaning = "Instead of a shape, a config.json or the directory that holds it.",
+                  .section = "model"});
+  keys.push_back({.name = "dtype",
+                  .fallback = "bfloat16",
+                  .meaning = "Type that weights are held and products computed in.",
+                  .section = "model",
+                  .choices = {"bfloat16", "float32"},
+                  .synonyms = {{"bf16", "bfloat16"}, {"fp32", "float32"}, {"f32", "float32"}}});
+  const auto work = [&](const char* name, const char* meaning, const char* unset) {
+    Key key = shared(name, "work");
+    key.meaning = meaning;
+    key.fallback = Json();
+    key.unset = unset;
+    keys.push_back(std::move(key));
+  };
+  work("per_device_train_batch_size", "Rows in a micro-step.", "2 on a GPU, 1 on the CPU");
+  work("max_length", "Tokens of a row.", "2048 on a GPU, 1024 on the CPU");
+  work("gradient_accumulation_steps", "Micro-steps in an optimiser step.", "4 on a GPU, 1 on the CPU");
+  keys.push_back({.name = "packed",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Pack rows from documents whose lengths are log-normal (median 400, sigma 1, at "
+                             "most max_length) instead of one document a row; padding is never counted.",
+                  .section = "work",
+                  .aliases = {"packing"}});
+  keys.push_back({.name = "steps",
+                  .kind = Kind::integer,
+                  .fallback = 3,
+                  .meaning = "Timed steps, after one that is not.",
+                  .section = "work",
+                  .minimum = 1,
+                  .maximum = 100000});
+  keys.push_back(shared("lora_r", "work"));
+  keys.push_back({.name = "full",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Train all weights instead of an adapter.",
+                  .section = "work"});
+  keys.push_back({.name = "recompute",
+                  .fallback = "cheap",
+                  .meaning = "What backward computes again instead of keeping it, as in serval train.",
+                  .section = "work",
+                  .choices = {"none", "cheap", "blocks"}});
+  keys.push_back({.name = "op_times",
+                  .kind = Kind::flag,
+                  .fallback = true,
+                  .meaning = "Run one more step that measures each op.",
+                  .section = "work"});
+  keys.push_back({.name = "tokens",
+                  .kind = Kind::integer,
+                  .meaning = "Rows of the operands of gemm and ops.",
+                  .section = "work",
+                  .minimum = 1,
+                  .maximum = 1e7,
+                  .unset = "4096 on a GPU, 256 on the CPU"});
+  keys.push_back({.name = "only",
+                  .meaning = "Of gemm and ops, those whose name holds this text.",
+                  .section = "work",
+                  .unset = "all"});
+  keys.push_back(shared("device", "system"));
+  keys.push_back(shared("graphs", "system"));
+  keys.push_back(shared("num_threads", "system"));
+  keys.push_back({.name = "profile",
+                  .meaning =
+                      "File to write what was measured to, for serval plan --profile; what it holds of "
+                      "other targets stays.",
+                  .section = "output",
+                  .unset = "none"});
+  keys.push_back(json_key());
+  return {
+      .name = "bench",
+      .summary = "Measure training speed with random weights, and what the machine could do.",
+      .positional = "train|gemm|ops|copy|link",
+      .positional_meaning =
+          "Steps of a model (the default), its products, each op, memory, or the link to it.",
+      .max_positionals = 1,
+      .examples = {"bench --shape qwen3-8b", "bench --shape qwen3-0.6b --packed --json",
+                   "bench --config ./model --max-length 4096 --recompute blocks",
+                   "bench gemm --shape qwen3-8b --profile gpu.json", "bench ops --only norm", "bench copy"},
+      .table = KeyTable(std::move(keys))};
+}
+
 }  // namespace
 
 const Verb& train_verb() {
@@ -244,11 +335,15 @@ const Verb& info_verb() {
   static const Verb verb = make_info();
   return verb;
 }
+const Verb& bench_verb() {
+  static const Verb verb = make_bench();
+  return verb;
+}
 
 const std::vector<const Verb*>& all_verbs() {
   static const std::vector<const Verb*> verbs = {&train_verb(), &plan_verb(), &generate_verb(),
                                                  &chat_verb(),  &eval_verb(), &inspect_verb(),
-                                                 &info_verb()};
+                                                 &info_verb(),  &bench_verb()};
   return verbs;
 }
 

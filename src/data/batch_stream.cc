@@ -37,16 +37,19 @@ int64_t sum_of_largest(std::vector<int64_t> values, int64_t count) {
 BatchCapacity capacity_of(const Examples& examples, const Packing& rows, int64_t batch_size) {
   const auto count = static_cast<size_t>(rows.num_bins());
   std::vector<int64_t> tokens(count, 0), documents(count, 0), labels(count, 0);
+  int64_t longest = 0;
   for (size_t row = 0; row < count; ++row) {
     for (const int64_t document : rows.documents(static_cast<int64_t>(row))) {
       tokens[row] += examples.length(document);
+      longest = std::max(longest, examples.length(document));
       labels[row] += examples.labels(document);
       ++documents[row];
     }
   }
   return {.tokens = sum_of_largest(std::move(tokens), batch_size),
           .documents = sum_of_largest(std::move(documents), batch_size),
-          .labels = sum_of_largest(std::move(labels), batch_size)};
+          .labels = sum_of_largest(std::move(labels), batch_size),
+          .longest = longest};
 }
 
 void check_fits_int32(const BatchCapacity& capacity) {

@@ -42,6 +42,7 @@ struct StepBatch {
 // The most that any micro-batch can hold, in whatever order the rows come.
 struct BatchCapacity {
   int64_t tokens = 0, documents = 0, labels = 0;
+  int64_t longest = 0;  // tokens of the longest document; 0: not known
 };
 
 MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> documents);

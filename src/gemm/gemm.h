@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <string>
 
+#include "tensor/device_kind.h"
 #include "tensor/dtype.h"
 
 namespace serval {
@@ -40,6 +41,10 @@ struct GemmArgs {
 
 // Thread-safe. k = 0 leaves the bias, or zero.
 void gemm(const GemmArgs& args);
+
+// On a GPU: while on, a product of a new shape is timed with each algorithm that the library proposes, and may
+// leave anything in C; the best one is kept. Nothing on the CPU.
+void set_product_tuning(DeviceKind device, bool on);
 
 // The most memory that products have needed beside their operands so far, in bytes, over all threads.
 int64_t gemm_scratch_bytes();

@@ -9,6 +9,7 @@
 #include "models/decoder.h"
 #include "ops/head/head.h"
 #include "plan/arena.h"
+#include "plan/side_columns.h"
 
 namespace serval {
 
@@ -27,8 +28,7 @@ Generator::Generator(GeneratorOptions options, Device& device)
 }
 
 Program Generator::build(const std::string& name, int64_t tokens) {
-  Program program;
-  program.name = name;
+  Program program{.name = name, .device = states_.device().kind()};
   ProgramBuilder b(program);
   NetworkOptions frozen = options_.network;
   frozen.gradients = frozen.dropout = false;
@@ -46,7 +46,7 @@ Program Generator::build(const std::string& name, int64_t tokens) {
   const DType wide = frozen.compute == DType::f64 ? DType::f64 : DType::f32;
   const TensorId target = b.state("logits", wide, {1, options_.model.vocab_size}, Role::cache);
   ops::logits(b, "lm_head", hidden, decoder_head_weight(net, options_.model), last_row, target);
-  return program;
+  return add_side_columns(std::move(program));
 }
 
 void Generator::set_check_nan(bool on) {
@@ -67,6 +67,8 @@ void Generator::append(std::span<const int32_t> ids) {
   executor.set_input("past_lengths", std::vector<int32_t>{past});
   executor.set_input("last_row", std::vector<int32_t>{count - 1});
   executor.run();
+  // The second token on is one call of the driver.
+  if (&executor == decode_.get() && !decode_->captured()) decode_->capture();
   cached_.insert(cached_.end(), ids.begin(), ids.end());
 }
 

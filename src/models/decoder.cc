@@ -18,7 +18,10 @@ TensorId attend(Network& net, const DecoderConfig& c, const DecoderInputs& in, i
                                       .num_key_value_heads = c.num_key_value_heads,
                                       .head_dim = c.head_dim,
                                       .scale = 1 / std::sqrt(static_cast<double>(c.head_dim)),
-                                      .window = c.windows[static_cast<size_t>(layer)]};
+                                      .window = c.windows[static_cast<size_t>(layer)],
+                                      .max_length = in.longest_document,
+                                      .deterministic = net.options().deterministic,
+                                      .own_kernels = net.options().own_attention};
   if (in.past_lengths == kNone)
     return ops::attention(b, "self_attn.attention", qk.q, qk.k, v, in.cu_seqlens, options);
   const Shape shape{in.sequences * in.cache_capacity, c.num_key_value_heads * c.head_dim};

@@ -14,6 +14,7 @@ struct DecoderInputs {
   TensorId input_ids = kNone;     // i32[T]
   TensorId position_ids = kNone;  // i32[T]
   TensorId cu_seqlens = kNone;    // i32[documents + 1]
+  int64_t longest_document = 0;   // tokens, at most; 0: not known
   // Generation: tokens are appended to the caches of their sequences.
   TensorId past_lengths = kNone;  // i32[sequences]; kNone: training or evaluation, no cache
   int64_t sequences = 0, cache_capacity = 0;

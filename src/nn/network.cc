@@ -15,7 +15,7 @@ DType gradient_type(DType compute) {
 }  // namespace
 
 TensorId Network::declare(Parameter parameter) {
-  const TensorId id = b.state(parameter.state, parameter.dtype, parameter.shape, parameter.role);
+  const TensorId id = declare_parameter(b, parameter);
   if (options_.gradients && parameter.trained())
     b.state(gradient_state(parameter), gradient_type(parameter.dtype), parameter.shape, Role::gradient);
   table_.add(std::move(parameter));
@@ -85,6 +85,15 @@ TensorId Network::linear(const std::string& scope, const std::vector<LinearPart>
   Parameter weight{fused + ".weight", {out, in}, options_.compute, Role::weight, {}};
   Parameter bias{fused + ".bias", {out}, options_.compute, Role::weight, {}};
   Parameter a{fused + ".lora_A", {rank, in}, options_.compute, Role::adapter, {}};
+  // On a GPU the adapters lie beside and below the weight, so that each direction is one product.
+  const bool stored = options_.adapter_storage.value_or(b.program().device == DeviceKind::cuda);
+  const int64_t side = stored ? ops::linear_side_columns(rank) : 0;
+  const auto place = [&](int64_t at_row, int64_t at_column) -> std::optional<Storage> {
+    if (side == 0) return std::nullopt;
+    return Storage{fused + ".storage", {out + side, in + side}, at_row * (in + side) + at_column};
+  };
+  weight.storage = place(0, 0);
+  a.storage = place(out, 0);
   int64_t row = 0, rank_row = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const std::string module = prefix + parts[i].name;
@@ -112,7 +121,8 @@ TensorId Network::linear(const std::string& scope, const std::vector<LinearPart>
                                    {{.name = module + ".lora_B.weight",
                                      .shape = shape,
                                      .trained = options_.train_adapters,
-                                     .init = Init::zeros}}}));
+                                     .init = Init::zeros}},
+                                   place(row, in + rank_row)}));
     } else {
       adapter.b.push_back(kNone);
     }

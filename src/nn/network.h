@@ -24,6 +24,10 @@ struct NetworkOptions {
   bool train_adapters = true;
   bool dropout = false;    // adapters drop out inputs: training programs only
   bool gradients = false;  // declare gradient accumulators: training programs only
+  // On a GPU: equal bits on every run, and our own attention kernels instead of the library's.
+  bool deterministic = false, own_attention = false;
+  // Adapters lie beside and below their weights (ops/linear); the default is what suits the device.
+  std::optional<bool> adapter_storage{};
 };
 
 struct LinearPart {

@@ -4,6 +4,12 @@
 
 namespace serval {
 
+TensorId declare_parameter(ProgramBuilder& b, const Parameter& p) {
+  if (!p.storage) return b.state(p.state, p.dtype, p.shape, p.role);
+  const TensorId whole = b.state(p.storage->state, p.dtype, p.storage->shape, Role::weight);
+  return b.region(whole, p.state, p.shape, p.storage->offset, p.role);
+}
+
 std::string gradient_state(const Parameter& parameter) {
   return parameter.state + ".gradient";
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,12 +31,20 @@ struct ParameterSlice {
   bool optional = false;  // zero where the file lacks it (a bias that only some segments have)
 };
 
+// A wider state that a parameter is a part of: a layout that some op wants on some device.
+struct Storage {
+  std::string state;
+  Shape shape;
+  int64_t offset = 0;  // of the parameter's first element
+};
+
 struct Parameter {
   std::string state;  // the tensor that the products read
   Shape shape;
   DType dtype = DType::f32;
   Role role = Role::weight;
   std::vector<ParameterSlice> slices;
+  std::optional<Storage> storage{};
 
   bool trained() const {
     for (const auto& slice : slices)
@@ -43,6 +52,9 @@ struct Parameter {
     return false;
   }
 };
+
+// The parameter's tensor in a program: a state, or a region of its storage.
+TensorId declare_parameter(ProgramBuilder& b, const Parameter& parameter);
 
 // Names of the states that training adds to a slice or a parameter.
 std::string gradient_state(const Parameter& parameter);

@@ -1,6 +1,7 @@
 #include "nn/weights.h"
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "base/error.h"
@@ -10,23 +11,21 @@
 namespace serval {
 namespace {
 
-char* slice_data(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states) {
-  return static_cast<char*>(states.data(parameter.state)) +
-         slice.row_begin * parameter.shape.row_size() * size_of(parameter.dtype);
+int64_t first_element(const Parameter& parameter, const ParameterSlice& slice) {
+  return slice.row_begin * parameter.shape.row_size();
 }
 
 // The master is the source of truth; the tensor that products read is its rounded copy.
 void write_slice(const Parameter& parameter, const ParameterSlice& slice, StateStore& states,
                  const std::function<void(void* target, DType dtype)>& produce) {
-  char* data = slice_data(parameter, slice, states);
+  const int64_t first = first_element(parameter, slice), count = slice.shape.elements();
   if (slice.trained && states.contains(master_state(slice))) {
-    void* master = states.data(master_state(slice));
-    const DType wide = states.state(master_state(slice)).dtype;
-    produce(master, wide);
-    convert_elements(master, wide, data, parameter.dtype, slice.shape.elements());
+    const std::string master = master_state(slice);
+    states.fill(master, 0, count, [&](void* target) { produce(target, states.state(master).dtype); });
+    round_master(parameter, slice, states);
     return;
   }
-  produce(data, parameter.dtype);
+  states.fill(parameter.state, first, count, [&](void* target) { produce(target, parameter.dtype); });
 }
 
 }  // namespace
@@ -74,15 +73,33 @@ void initialize_parameters(const ParameterTable& table, Role role, double initia
   }
 }
 
+void round_master(const Parameter& parameter, const ParameterSlice& slice, StateStore& states) {
+  const std::string master = master_state(slice);
+  const int64_t first = first_element(parameter, slice), count = slice.shape.elements();
+  const DType wide = states.state(master).dtype;
+  std::vector<std::byte> rounded;
+  states.with_values(master, 0, count, [&](const void* values) {
+    if (states.device().kind() == DeviceKind::cpu) {
+      states.fill(parameter.state, first, count,
+                  [&](void* target) { convert_elements(values, wide, target, parameter.dtype, count); });
+      return;
+    }
+    rounded.resize(static_cast<size_t>(count * size_of(parameter.dtype)));
+    convert_elements(values, wide, rounded.data(), parameter.dtype, count);
+  });
+  if (!rounded.empty())
+    states.fill(parameter.state, first, count,
+                [&](void* target) { std::memcpy(target, rounded.data(), rounded.size()); });
+}
+
 void read_slice(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
                 void* target, DType dtype) {
-  if (slice.trained && states.contains(master_state(slice))) {
-    convert_elements(states.data(master_state(slice)), states.state(master_state(slice)).dtype, target, dtype,
-                     slice.shape.elements());
-    return;
-  }
-  convert_elements(slice_data(parameter, slice, states), parameter.dtype, target, dtype,
-                   slice.shape.elements());
+  const bool master = slice.trained && states.contains(master_state(slice));
+  const std::string name = master ? master_state(slice) : parameter.state;
+  states.with_values(
+      name, master ? 0 : first_element(parameter, slice), slice.shape.elements(), [&](const void* values) {
+        convert_elements(values, states.state(name).dtype, target, dtype, slice.shape.elements());
+      });
 }
 
 }  // namespace serval

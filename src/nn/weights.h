@@ -29,6 +29,9 @@ void load_parameters(const ParameterTable& table, Role role, const TensorSource&
 void initialize_parameters(const ParameterTable& table, Role role, double initializer_range, uint64_t seed,
                            StateStore& states);
 
+// Rounds a trained slice's master into the tensor that the products read.
+void round_master(const Parameter& parameter, const ParameterSlice& slice, StateStore& states);
+
 // The value of one slice in `dtype`: of its master where it has one, else as the products read it.
 void read_slice(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
                 void* target, DType dtype);

@@ -34,9 +34,7 @@ std::vector<Item> items_of(const Program& program) {
                        .tensor = static_cast<int64_t>(id)});
   }
   for (size_t c = 0; c < program.calls.size(); ++c) {
-    const auto& call = program.calls[c];
-    if (call.op->workspace == nullptr || call.entry == EntryKind::wait) continue;
-    if (const int64_t bytes = call.op->workspace(CallView{program, call}); bytes > 0) {
+    if (const int64_t bytes = workspace_of(CallView{program, program.calls[c]}); bytes > 0) {
       const int64_t at = static_cast<int64_t>(c);
       items.push_back({.bytes = aligned(bytes), .first = at, .last = at, .call = at});
     }

@@ -111,7 +111,8 @@ class Differentiator final : public DeriveContext {
 
   void find_dependents() {
     dependent_.assign(program_.tensors.size(), false);
-    for (const auto& [parameter, gradient] : accumulators_) dependent_[static_cast<size_t>(parameter)] = true;
+    for (const auto& [parameter, gradient] : accumulators_)
+      dependent_[static_cast<size_t>(program_.root(parameter))] = true;
     for (const auto& call : program_.calls) {
       if (!depends_on_parameters(call)) continue;
       for (const TensorId id : call.outputs)

@@ -43,6 +43,7 @@ class Recomputer {
   Recomputer(const Program& source, const DropList& drop)
       : source_(source), drop_(drop), producer_(producers(source)), builder_(result_) {
     result_.name = source.name;
+    result_.device = source.device;
     result_.tensors = source.tensors;
     builder_.set_phase(Phase::backward);
   }

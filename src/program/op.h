@@ -40,6 +40,14 @@ struct Cost {
   double bytes = 0;
 };
 
+// Columns that a call would like to write beside the rows of one of its inputs (see plan/side_columns.h).
+struct SideColumns {
+  int64_t columns = 0;  // 0: none
+  size_t input = 0;
+  size_t output = 0;  // which then is a view of them; absent in a call that did not get them
+  size_t copy = 0;    // an output that holds the same for backward: dropped where nobody reads it
+};
+
 struct Op {
   std::string_view name;
   // Checks the operands (SERVAL_CHECK: a wrong shape here is a bug of a model file) and describes the
@@ -59,9 +67,13 @@ struct Op {
   TensorId (*recompute)(ProgramBuilder&, const OpCall&, size_t index) = nullptr;
   // Scratch bytes of one call; nullptr: none.
   int64_t (*workspace)(const CallView&) = nullptr;
+  // The same on a GPU; nullptr: as on the CPU.
+  int64_t (*cuda_workspace)(const CallView&) = nullptr;
+  SideColumns (*side_columns)(const CallView&) = nullptr;
   void (*run_cpu)(const KernelContext&) = nullptr;
 };
 
 Cost cost_of(const CallView& view);
+int64_t workspace_of(const CallView& view);  // scratch bytes on the program's device
 
 }  // namespace serval

@@ -81,6 +81,24 @@ TensorId ProgramBuilder::rows(TensorId id, int64_t begin, int64_t size) {
   return add(program_, std::move(view));
 }
 
+TensorId ProgramBuilder::region(TensorId storage, const std::string& name, Shape shape, int64_t offset,
+                                Role role) {
+  if (const TensorId old = program_.find(name); old != kNone) return old;
+  const TensorDecl& whole = tensor(storage);
+  SERVAL_CHECK(whole.kind == TensorKind::state && whole.base == kNone &&
+                   offset % whole.row_stride + shape.row_size() <= whole.row_stride,
+               "region '{}'", name);
+  return add(program_, {.name = name,
+                        .dtype = whole.dtype,
+                        .shape = shape,
+                        .row_stride = whole.row_stride,
+                        .kind = TensorKind::state,
+                        .role = role,
+                        .base = storage,
+                        .offset = offset,
+                        .named = true});
+}
+
 TensorId ProgramBuilder::same_view(TensorId id, TensorId target) {
   if (tensor(id).base == kNone) return target;
   const TensorDecl& root = tensor(program_.root(id));
@@ -158,6 +176,14 @@ Cost cost_of(const CallView& view) {
       cost.bytes += static_cast<double>(view.program.tensor(id).shape.elements() *
                                         size_of(view.program.tensor(id).dtype));
   return cost;
+}
+
+int64_t workspace_of(const CallView& view) {
+  if (view.call.entry == EntryKind::wait) return 0;
+  const Op& op = *view.call.op;
+  const bool on_gpu = view.program.device == DeviceKind::cuda;
+  const auto rule = on_gpu && op.cuda_workspace != nullptr ? op.cuda_workspace : op.workspace;
+  return rule == nullptr ? 0 : rule(view);
 }
 
 }  // namespace serval

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "program/attributes.h"
+#include "tensor/device_kind.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
 
@@ -47,6 +48,7 @@ struct TensorDecl {
   int64_t offset = 0;      // of a view: elements from the start of `base`
   TensorId count = kNone;  // i32[1] that holds the valid rows; kNone: all rows are valid
   bool keep = false;       // a block's input: kept even where a whole block is recomputed
+  bool named = false;      // a view of a state that is known by a name of its own, as a state is
 
   // Bytes from the first element to the last, padding between rows included.
   int64_t span_bytes() const;
@@ -72,6 +74,7 @@ struct OpCall {
 
 struct Program {
   std::string name;
+  DeviceKind device = DeviceKind::cpu;  // where it will run: layouts and scratch memory depend on it
   std::vector<TensorDecl> tensors;
   std::vector<OpCall> calls;
 
@@ -106,6 +109,9 @@ class ProgramBuilder {
   // Views. A view of a view is a view of its root.
   TensorId columns(TensorId id, int64_t begin, int64_t size);  // x[:, begin : begin + size]
   TensorId rows(TensorId id, int64_t begin, int64_t size);     // x[begin : begin + size]
+  // Elements [offset, ...) of a state as a state of its own: a tensor of that shape whose rows are as far apart
+  // as the storage's. One of this name that exists already is returned.
+  TensorId region(TensorId storage, const std::string& name, Shape shape, int64_t offset, Role role);
   // The same region of `target`, a tensor of the same shape as `id`'s root (used for gradients).
   TensorId same_view(TensorId id, TensorId target);
 

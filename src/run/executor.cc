@@ -1,9 +1,8 @@
 #include "run/executor.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
+#include <cstddef>
 #include <map>
 
 #include "base/error.h"
@@ -12,6 +11,7 @@ namespace serval {
 
 Executor::Executor(Program program, ArenaPlan plan, void* arena, StateStore& states)
     : program_(std::move(program)), plan_(std::move(plan)), arena_(arena), states_(states) {
+  SERVAL_CHECK(program_.device == states_.device().kind(), "program '{}'", program_.name);
   bound_.resize(program_.calls.size());
   seconds_.assign(program_.calls.size(), 0);
   runs_.assign(program_.calls.size(), 0);
@@ -33,12 +33,17 @@ const void* Executor::address(TensorId id) const {
   return base + decl.offset * size_of(decl.dtype);
 }
 
+int32_t Executor::read_count(TensorId count) const {
+  int32_t value = 0;
+  states_.device().copy_to_host(&value, address(count), sizeof value);
+  return value;
+}
+
 Operand Executor::operand(TensorId id) const {
   const TensorDecl& decl = program_.tensor(id);
   Operand result{const_cast<void*>(address(id)), decl.dtype, decl.row_stride, decl.shape.rows(),
                  decl.shape.row_size()};
-  if (decl.count != kNone)
-    result.rows = std::min<int64_t>(result.rows, *static_cast<const int32_t*>(address(decl.count)));
+  if (decl.count != kNone) result.rows = std::clamp<int64_t>(read_count(decl.count), 0, result.rows);
   return result;
 }
 
@@ -53,12 +58,19 @@ void Executor::bind(size_t call_index) {
     const TensorDecl& decl = program_.tensor(id);
     bound.operands.push_back({const_cast<void*>(address(id)), decl.dtype, decl.row_stride, decl.shape.rows(),
                               decl.shape.row_size()});
-    if (decl.count != kNone)
-      bound.counts.push_back(
-          {bound.operands.size() - 1, static_cast<const int32_t*>(address(decl.count)), decl.shape.rows()});
+    if (decl.count == kNone) return;
+    const auto* count = static_cast<const int32_t*>(address(decl.count));
+    if (program_.device == DeviceKind::cpu)
+      bound.counts.push_back({bound.operands.size() - 1, count, decl.shape.rows()});
+    else
+      bound.operands.back().count = count;
   };
   for (const auto* list : {&call.inputs, &call.outputs, &call.updates})
     for (const TensorId id : *list) append(id);
+  if (program_.device == DeviceKind::cuda) {
+    bound.cuda_kernel = find_cuda_kernel(call.op->name);
+    SERVAL_CHECK(bound.cuda_kernel != nullptr, "op '{}' has no CUDA kernel", call.op->name);
+  }
   KernelContext& context = bound.context;
   context.num_inputs = static_cast<int>(call.inputs.size());
   context.num_outputs = static_cast<int>(call.outputs.size());
@@ -78,30 +90,49 @@ void Executor::write_input(std::string_view name, const void* values, int64_t co
   const TensorDecl& decl = program_.tensor(id);
   SERVAL_CHECK(static_cast<int64_t>(element_size) == size_of(decl.dtype) && count <= decl.shape.elements(),
                "input '{}' takes {} elements, got {}", name, decl.shape.elements(), count);
-  if (count > 0)
-    std::memcpy(const_cast<void*>(address(id)), values, static_cast<size_t>(count) * element_size);
+  if (count > 0 && address(id) != nullptr)
+    states_.device().copy_from_host(const_cast<void*>(address(id)), values,
+                                    count * static_cast<int64_t>(element_size));
 }
 
 void Executor::run() {
-  using Clock = std::chrono::steady_clock;
+  if (graph_ != nullptr && !check_nan_ && !profile_ && !observe_)
+    graph_->launch();
+  else
+    run_entries();
+}
+
+void Executor::capture() {
+  Device& device = states_.device();
+  if (device.has_graphs()) graph_ = device.capture([this] { run_entries(); });
+}
+
+void Executor::run_entries() {
+  Device& device = states_.device();
+  std::vector<int64_t> marks;
+  if (profile_) marks.push_back(device.mark());
   for (size_t i = 0; i < bound_.size(); ++i) {
     const OpCall& call = program_.calls[i];
     Bound& bound = bound_[i];
-    // On one CPU an asynchronous pair is done at its start.
-    if (call.entry == EntryKind::wait) continue;
-    for (const auto& count : bound.counts)
-      bound.operands[count.operand].rows = std::clamp<int64_t>(*count.value, 0, count.capacity);
-    if (profile_) {
-      const auto begin = Clock::now();
-      call.op->run_cpu(bound.context);
-      seconds_[i] += std::chrono::duration<double>(Clock::now() - begin).count();
-      ++runs_[i];
-    } else {
-      call.op->run_cpu(bound.context);
+    // An asynchronous pair is done at its start.
+    if (call.entry != EntryKind::wait) {
+      for (const auto& count : bound.counts)
+        bound.operands[count.operand].rows = std::clamp<int64_t>(*count.value, 0, count.capacity);
+      if (bound.cuda_kernel != nullptr)
+        bound.cuda_kernel(bound.context, device.stream());
+      else
+        call.op->run_cpu(bound.context);
+      if (check_nan_) check_finite(call);
+      if (observe_) observe_(call, *this);
     }
-    if (check_nan_) check_finite(call, bound);
-    if (observe_) observe_(call, *this);
+    if (profile_) marks.push_back(device.mark());
   }
+  if (!profile_) return;
+  for (size_t i = 0; i < bound_.size(); ++i) {
+    seconds_[i] += device.seconds(marks[i], marks[i + 1]);
+    ++runs_[i];
+  }
+  device.clear_marks();
 }
 
 namespace {
@@ -127,18 +158,26 @@ int64_t first_bad_row(const Operand& o) {
 
 }  // namespace
 
-void Executor::check_finite(const OpCall& call, const Bound& bound) const {
-  const auto check = [&](TensorId id, const Operand& o) {
-    if (id == kNone || !o) return;
+void Executor::check_finite(const OpCall& call) const {
+  Device& device = states_.device();
+  const auto check = [&](TensorId id) {
+    if (id == kNone) return;
+    Operand o = operand(id);
+    if (!o || o.rows == 0) return;
+    std::vector<std::byte> copy;
+    if (device.kind() != DeviceKind::cpu) {
+      copy.resize(static_cast<size_t>(((o.rows - 1) * o.row_stride + o.row_size) * size_of(o.dtype)));
+      device.copy_to_host(copy.data(), o.data, static_cast<int64_t>(copy.size()));
+      o.data = copy.data();
+    }
     const int64_t row = first_bad_row(o);
     if (row < 0) return;
     static constexpr const char* phases[] = {"forward", "backward", "update"};
     fail("check_nan: the first NaN or Inf appeared in the {} of '{}' (op {}), in row {} of the tensor '{}'",
          phases[static_cast<int>(call.phase)], call.name, call.op->name, row, program_.tensor(id).name);
   };
-  size_t at = call.inputs.size();
-  for (const TensorId id : call.outputs) check(id, bound.operands[at++]);
-  for (const TensorId id : call.updates) check(id, bound.operands[at++]);
+  for (const TensorId id : call.outputs) check(id);
+  for (const TensorId id : call.updates) check(id);
 }
 
 std::vector<OpTime> Executor::times() const {

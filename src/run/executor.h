@@ -1,17 +1,20 @@
-// Runs a program entry by entry on the CPU: binds each operand to its place in the arena or among the states
-// once, then calls the kernels in order.
+// Runs a program on the device of its states: binds each operand to its place in the arena or among the
+// states once, then calls the kernels in order, or starts the graph that was captured from them.
 //
 //   Executor step(program, plan_arena(program), arena.data(), states);
 //   step.set_input("input_ids", ids);          // at most the capacity
-//   step.run();
+//   step.run();                                // on a GPU it returns before the work is done
+//   step.capture();                            // from now on run() is one call of the driver
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ops/cuda_kernels.h"
 #include "plan/arena.h"
 #include "program/op.h"
 #include "run/state_store.h"
@@ -44,10 +47,14 @@ class Executor {
   }
 
   void run();
+  // Records the program as a graph where the device has graphs. Each program must have run once before, so
+  // that libraries are loaded and algorithms chosen. Bits are those of running entry by entry.
+  void capture();
+  bool captured() const { return graph_ != nullptr; }
   // After each call, look for NaN and Inf in what it wrote; the first one ends the run with a UserError that
   // names the op, the call and the tensor.
   void set_check_nan(bool on) { check_nan_ = on; }
-  // Measure each call (a little slower); times() sums them by op.
+  // Measure each call (entry by entry, a little slower); times() sums them by op.
   void set_profile(bool on) { profile_ = on; }
   std::vector<OpTime> times() const;
 
@@ -59,6 +66,7 @@ class Executor {
 
  private:
   struct Bound {
+    CudaKernel cuda_kernel = nullptr;
     std::vector<Operand> operands;  // inputs, outputs, updates
     struct Count {
       size_t operand;
@@ -70,8 +78,10 @@ class Executor {
   };
   void bind(size_t call_index);
   void write_input(std::string_view name, const void* values, int64_t count, size_t element_size);
-  void check_finite(const OpCall& call, const Bound& bound) const;
+  void run_entries();
+  void check_finite(const OpCall& call) const;
   const void* address(TensorId id) const;
+  int32_t read_count(TensorId count) const;
 
   Program program_;
   ArenaPlan plan_;
@@ -80,6 +90,7 @@ class Executor {
   std::vector<Bound> bound_;
   std::vector<double> seconds_;
   std::vector<int64_t> runs_;
+  std::unique_ptr<DeviceGraph> graph_;
   bool check_nan_ = false, profile_ = false;
   std::function<void(const OpCall&, const Executor&)> observe_;
 };

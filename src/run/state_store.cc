@@ -7,16 +7,23 @@ namespace serval {
 
 void StateStore::declare(const Program& program) {
   SERVAL_CHECK(buffer_.data() == nullptr, "states are declared before they are allocated");
+  const auto known = [&](const TensorDecl& decl) {
+    const auto it = by_name_.find(decl.name);
+    if (it == by_name_.end()) return false;
+    SERVAL_CHECK(it->second.dtype == decl.dtype && it->second.shape == decl.shape, "state '{}'", decl.name);
+    return true;
+  };
   for (const auto& decl : program.tensors) {
-    if (decl.kind != TensorKind::state || decl.base != kNone) continue;
-    if (const auto it = index_.find(decl.name); it != index_.end()) {
-      const State& old = states_[it->second];
-      SERVAL_CHECK(old.dtype == decl.dtype && old.shape == decl.shape, "state '{}'", decl.name);
-      continue;
-    }
-    index_.emplace(decl.name, states_.size());
-    states_.push_back({decl.name, decl.dtype, decl.shape, decl.role, bytes_});
+    if (decl.kind != TensorKind::state || decl.base != kNone || known(decl)) continue;
+    states_.push_back({decl.name, decl.dtype, decl.shape, decl.role, bytes_, decl.shape.row_size()});
+    by_name_.emplace(decl.name, states_.back());
     bytes_ += (states_.back().bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  }
+  for (const auto& decl : program.tensors) {
+    if (decl.kind != TensorKind::state || !decl.named || known(decl)) continue;
+    const State& whole = state(program.tensor(decl.base).name);
+    by_name_.emplace(decl.name, State{decl.name, decl.dtype, decl.shape, decl.role,
+                                      whole.offset + decl.offset * size_of(decl.dtype), decl.row_stride});
   }
 }
 
@@ -25,9 +32,9 @@ void StateStore::allocate() {
 }
 
 const StateStore::State& StateStore::state(std::string_view name) const {
-  const auto it = index_.find(name);
-  SERVAL_CHECK(it != index_.end(), "no state '{}'", name);
-  return states_[it->second];
+  const auto it = by_name_.find(name);
+  SERVAL_CHECK(it != by_name_.end(), "no state '{}'", name);
+  return it->second;
 }
 
 int64_t StateStore::bytes_of(Role role) const {
@@ -43,17 +50,69 @@ void* StateStore::data(std::string_view name) const {
 
 Operand StateStore::operand(std::string_view name) const {
   const State& s = state(name);
-  return {data(name), s.dtype, s.shape.row_size(), s.shape.rows(), s.shape.row_size()};
+  return {data(name), s.dtype, s.row_stride, s.shape.rows(), s.shape.row_size()};
 }
 
+namespace {
+
+// A dense range is one row.
+struct Rows {
+  char* data;
+  int64_t row_bytes, stride_bytes, rows;
+};
+
+Rows rows_of(const StateStore::State& s, void* data, int64_t first, int64_t count) {
+  SERVAL_CHECK(first >= 0 && count >= 0 && first + count <= s.shape.elements(), "state '{}'", s.name);
+  const int64_t size = size_of(s.dtype);
+  if (s.dense()) return {static_cast<char*>(data) + first * size, count * size, count * size, 1};
+  const int64_t row_size = s.shape.row_size();
+  SERVAL_CHECK(first % row_size == 0 && count % row_size == 0, "state '{}'", s.name);
+  return {static_cast<char*>(data) + first / row_size * s.row_stride * size, row_size * size,
+          s.row_stride * size, count / row_size};
+}
+
+}  // namespace
+
 void StateStore::read(std::string_view name, void* target) const {
-  device_->copy_to_host(target, data(name), state(name).bytes());
+  const State& s = state(name);
+  const Rows rows = rows_of(s, data(name), 0, s.shape.elements());
+  device_->copy_rows_to_host(target, rows.data, rows.row_bytes, rows.rows, rows.stride_bytes);
 }
 void StateStore::write(std::string_view name, const void* source) {
-  device_->copy_from_host(data(name), source, state(name).bytes());
+  const State& s = state(name);
+  const Rows rows = rows_of(s, data(name), 0, s.shape.elements());
+  device_->copy_rows_from_host(rows.data, rows.stride_bytes, source, rows.row_bytes, rows.rows);
 }
 void StateStore::zero(std::string_view name) {
-  device_->fill_zero(data(name), state(name).bytes());
+  const Rows rows = rows_of(state(name), data(name), 0, state(name).shape.elements());
+  for (int64_t row = 0; row < rows.rows; ++row)
+    device_->fill_zero(rows.data + row * rows.stride_bytes, rows.row_bytes);
+}
+
+void StateStore::with_values(std::string_view name, int64_t first, int64_t count,
+                             const std::function<void(const void*)>& use) const {
+  const State& s = state(name);
+  const Rows rows = rows_of(s, data(name), first, count);
+  if (device_->kind() == DeviceKind::cpu && rows.rows == 1) {
+    use(rows.data);
+    return;
+  }
+  host_.resize(static_cast<size_t>(count * size_of(s.dtype)));
+  device_->copy_rows_to_host(host_.data(), rows.data, rows.row_bytes, rows.rows, rows.stride_bytes);
+  use(host_.data());
+}
+
+void StateStore::fill(std::string_view name, int64_t first, int64_t count,
+                      const std::function<void(void*)>& produce) {
+  const State& s = state(name);
+  const Rows rows = rows_of(s, data(name), first, count);
+  if (device_->kind() == DeviceKind::cpu && rows.rows == 1) {
+    produce(rows.data);
+    return;
+  }
+  host_.resize(static_cast<size_t>(count * size_of(s.dtype)));
+  produce(host_.data());
+  device_->copy_rows_from_host(rows.data, rows.stride_bytes, host_.data(), rows.row_bytes, rows.rows);
 }
 
 }  // namespace serval

@@ -1,5 +1,5 @@
-// The states of all programs of a run: weights, adapters, gradients, moments, caches. Programs that name the
-// same state share it. One block of device memory, sized before anything is read.
+// The states of all programs of a run: weights, adapters, gradients, moments, caches; and their regions that
+// have names of their own. Programs that name the same state share it. One block of device memory, sized before anything is read.
 //
 //   StateStore states(device);
 //   states.declare(step_program);
@@ -7,7 +7,9 @@
 //   states.allocate();                       // zeroed
 //   states.write("model.norm.weight", data);
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -26,8 +28,10 @@ class StateStore {
     DType dtype = DType::f32;
     Shape shape;
     Role role = Role::weight;
-    int64_t offset = 0;
+    int64_t offset = 0;      // bytes
+    int64_t row_stride = 0;  // elements; more than a row's size for a region of another state
     int64_t bytes() const { return shape.elements() * size_of(dtype); }
+    bool dense() const { return row_stride == shape.row_size() || shape.rows() <= 1; }
   };
 
   explicit StateStore(Device& device) : device_(&device) {}
@@ -35,8 +39,8 @@ class StateStore {
   void declare(const Program& program);
   void allocate();
 
-  const std::vector<State>& states() const { return states_; }
-  bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
+  const std::vector<State>& states() const { return states_; }  // without regions
+  bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
   const State& state(std::string_view name) const;
   int64_t bytes() const { return bytes_; }  // padding between states included
   int64_t bytes_of(Role role) const;
@@ -46,14 +50,20 @@ class StateStore {
   void read(std::string_view name, void* target) const;
   void write(std::string_view name, const void* source);
   void zero(std::string_view name);
+  // Elements [first, first + count), whole rows of a state of several rows: `use` and `produce` see them in
+  // host memory, dense, in the state's dtype. On the CPU that is the state itself, elsewhere a copy.
+  void with_values(std::string_view name, int64_t first, int64_t count,
+                   const std::function<void(const void*)>& use) const;
+  void fill(std::string_view name, int64_t first, int64_t count, const std::function<void(void*)>& produce);
   Device& device() const { return *device_; }
 
  private:
   Device* device_;
   Buffer buffer_;
+  mutable std::vector<std::byte> host_;  // where values of a GPU's states pass through
   int64_t bytes_ = 0;
   std::vector<State> states_;
-  std::map<std::string, size_t, std::less<>> index_;
+  std::map<std::string, State, std::less<>> by_name_;  // states and regions
 };
 
 }  // namespace serval

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -54,10 +55,34 @@ class CpuDevice final : public Device {
   void copy_to_host(void* target, const void* source, int64_t bytes) override {
     std::memcpy(target, source, static_cast<size_t>(bytes));
   }
+  void copy_rows_from_host(void* target, int64_t stride, const void* source, int64_t row_bytes,
+                           int64_t rows) override {
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(static_cast<char*>(target) + row * stride,
+                  static_cast<const char*>(source) + row * row_bytes, static_cast<size_t>(row_bytes));
+  }
+  void copy_rows_to_host(void* target, const void* source, int64_t row_bytes, int64_t rows,
+                         int64_t stride) override {
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(static_cast<char*>(target) + row * row_bytes,
+                  static_cast<const char*>(source) + row * stride, static_cast<size_t>(row_bytes));
+  }
   void fill_zero(void* target, int64_t bytes) override { std::memset(target, 0, static_cast<size_t>(bytes)); }
   void synchronize() override {}
 
+  int64_t mark() override {
+    marks_.push_back(std::chrono::steady_clock::now());
+    return static_cast<int64_t>(marks_.size()) - 1;
+  }
+  double seconds(int64_t begin, int64_t end) override {
+    return std::chrono::duration<double>(marks_[static_cast<size_t>(end)] -
+                                         marks_[static_cast<size_t>(begin)])
+        .count();
+  }
+  void clear_marks() override { marks_.clear(); }
+
  private:
+  std::vector<std::chrono::steady_clock::time_point> marks_;
   std::map<void*, size_t> sizes_;
 };
 

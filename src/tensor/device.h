@@ -1,17 +1,35 @@
 // Where tensors live and kernels run. Everything above src/ops is written against this interface; a build
 // without CUDA has the CPU alone.
 //
-//   std::unique_ptr<Device> device = make_cpu_device();
+//   std::unique_ptr<Device> device = make_device("auto");      // "cpu", "cuda", "cuda:1"
 //   Buffer arena(*device, bytes);
 //   device->fill_zero(arena.data(), bytes);
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "tensor/device_kind.h"
 
 namespace serval {
 
-enum class DeviceKind { cpu, cuda };
+// A call of the device's runtime or of one of its libraries failed: the message names the call, the device
+// and what may help.
+class DeviceError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Work that was recorded once and is started again by one call.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+  virtual void launch() = 0;
+};
 
 class Device {
  public:
@@ -23,13 +41,38 @@ class Device {
   // Aligned to 64 bytes or better; throws UserError with advice when there is not enough.
   virtual void* allocate(int64_t bytes) = 0;
   virtual void release(void* data) = 0;
+  // Work on a device is done in the order of these calls and of the kernels that are started on stream().
+  // The source may be changed as soon as the call returns.
   virtual void copy_from_host(void* target, const void* source, int64_t bytes) = 0;
+  // Returns when the target holds the bytes.
   virtual void copy_to_host(void* target, const void* source, int64_t bytes) = 0;
+  // Rows that lie `stride` bytes apart on the device and densely on the host.
+  virtual void copy_rows_from_host(void* target, int64_t stride, const void* source, int64_t row_bytes,
+                                   int64_t rows) = 0;
+  virtual void copy_rows_to_host(void* target, const void* source, int64_t row_bytes, int64_t rows,
+                                 int64_t stride) = 0;
   virtual void fill_zero(void* target, int64_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // What kernels take: a cudaStream_t, or nullptr on the CPU.
+  virtual void* stream() { return nullptr; }
+  // Records what `work` starts on stream(), without running it. Only where has_graphs().
+  virtual bool has_graphs() const { return false; }
+  virtual std::unique_ptr<DeviceGraph> capture(const std::function<void()>& work);
+
+  // Points in time on the device's own clock: mark() is ordered with the work; seconds() waits for both.
+  virtual int64_t mark() = 0;
+  virtual double seconds(int64_t begin, int64_t end) = 0;
+  virtual void clear_marks() = 0;
 };
 
 std::unique_ptr<Device> make_cpu_device();
+// "cpu", "cuda" (the first one), "cuda:1", or "auto": the first CUDA device, else the CPU. A UserError says
+// why a device that was asked for cannot be had.
+std::unique_ptr<Device> make_device(std::string_view name);
+
+// One line a device, or one that says why there is none: for `serval info`.
+std::vector<std::string> describe_cuda();
 
 // One block of a device's memory, given back at the end of its life.
 class Buffer {

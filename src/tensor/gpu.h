@@ -4,3 +4,13 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+
+namespace serval {
+
+// Throws a DeviceError that names the call, the device and what may help.
+void check_cuda(cudaError_t status, const char* call);
+
+}  // namespace serval
+
+// SERVAL_CUDA(cudaMemcpyAsync(...)). After a kernel launch: SERVAL_CUDA(cudaGetLastError()).
+#define SERVAL_CUDA(call) ::serval::check_cuda((call), #call)

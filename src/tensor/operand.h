@@ -10,8 +10,10 @@ struct Operand {
   void* data = nullptr;  // nullptr: an optional operand that is absent
   DType dtype = DType::f32;
   int64_t row_stride = 0;  // elements between rows
-  int64_t rows = 0;        // rows that are valid in this run, at most the first dimension
-  int64_t row_size = 0;    // elements of a row
+  // On the CPU: the rows that are valid in this run. On a GPU the host does not know them: the capacity.
+  int64_t rows = 0;
+  int64_t row_size = 0;            // elements of a row
+  const int32_t* count = nullptr;  // on a GPU: where the valid rows stand, on the device; nullptr: all
 
   SERVAL_INLINE explicit operator bool() const { return data != nullptr; }
   SERVAL_INLINE int64_t columns() const { return row_size; }

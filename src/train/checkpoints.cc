@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "formats/safetensors.h"
+#include "nn/weights.h"
 
 namespace serval {
 namespace {
@@ -92,21 +93,16 @@ RunState read_training_state(const std::string& directory, const ParameterTable&
       fail("{}: the state '{}' is {} {}, expected {} {}; the checkpoint is of a run with other settings",
            path, name, entry->format_dtype, to_string(shape_of(*entry, path)), name_of(state.dtype),
            to_string(state.shape));
-    file.read(*entry, states.data(name), state.dtype);
+    states.fill(name, 0, state.shape.elements(),
+                [&](void* target) { file.read(*entry, target, states.state(name).dtype); });
   }
   if (file.entries().size() != names.size())
     fail("{}: holds {} states, expected {}; the checkpoint is of a run with other settings", path,
          file.entries().size(), names.size());
   // What products read is the rounded master.
-  for (const Parameter& parameter : table.all()) {
-    for (const ParameterSlice& slice : parameter.slices) {
-      if (!slice.trained || !states.contains(master_state(slice))) continue;
-      char* copy = static_cast<char*>(states.data(parameter.state)) +
-                   slice.row_begin * parameter.shape.row_size() * size_of(parameter.dtype);
-      convert_elements(states.data(master_state(slice)), states.state(master_state(slice)).dtype, copy,
-                       parameter.dtype, slice.shape.elements());
-    }
-  }
+  for (const Parameter& parameter : table.all())
+    for (const ParameterSlice& slice : parameter.slices)
+      if (slice.trained && states.contains(master_state(slice))) round_master(parameter, slice, states);
   const std::string state_path = join_path(directory, "state.json");
   return RunState::from_json(Json::parse(read_file(state_path, 1 << 20), state_path), state_path);
 }

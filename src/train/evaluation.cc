@@ -6,7 +6,8 @@ namespace serval {
 
 Evaluator::Evaluator(const Pretrained& model, const BatchCapacity& capacity, Device& device)
     : states_(device) {
-  Program program = build_eval_program(model.config(), model.network_options(), capacity, table_);
+  Program program =
+      build_eval_program(model.config(), model.network_options(), capacity, table_, device.kind());
   ArenaPlan plan = plan_arena(program);
   states_.declare(program);
   states_.allocate();

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "gemm/gemm.h"
 
 namespace serval {
 namespace {
@@ -58,8 +59,7 @@ std::vector<MemoryRow> SessionPlan::arena() const {
       alive[static_cast<size_t>(c)] += bytes_of(id);
   }
   const auto workspace = [&](int64_t c) {
-    const OpCall& call = train.calls[static_cast<size_t>(c)];
-    return call.op->workspace == nullptr ? 0 : call.op->workspace(CallView{train, call});
+    return workspace_of(CallView{train, train.calls[static_cast<size_t>(c)]});
   };
   int64_t peak = 0;
   for (int64_t c = 1; c < calls; ++c)
@@ -100,10 +100,11 @@ int64_t SessionPlan::trained_parameters() const {
 SessionPlan plan_session(SessionOptions options) {
   SessionPlan plan;
   plan.train = build_train_program(options.model, options.network, options.train_capacity, options.recompute,
-                                   plan.parameters);
-  plan.update = build_update_program(plan.parameters, options.update);
+                                   plan.parameters, options.device);
+  plan.update = build_update_program(plan.parameters, options.update, options.device);
   if (options.eval_capacity)
-    plan.eval = build_eval_program(options.model, options.network, *options.eval_capacity, plan.parameters);
+    plan.eval = build_eval_program(options.model, options.network, *options.eval_capacity, plan.parameters,
+                                   options.device);
   plan.train_arena = plan_arena(plan.train);
   plan.update_arena = plan_arena(plan.update);
   if (plan.eval) plan.eval_arena = plan_arena(*plan.eval);
@@ -142,17 +143,40 @@ std::vector<double> Session::sums() {
   return values;
 }
 
+void Session::start_micro_step(const MicroBatch& micro, float row_weight, const StepSettings& settings,
+                               int64_t index) {
+  set_batch_inputs(*train_, micro, row_weight);
+  if (has_input(plan_.train, "random"))
+    train_->set_input("random",
+                      std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, index});
+  train_->run();
+}
+
+void Session::prepare(const StepBatch& batch, const StepSettings& settings, bool graphs) {
+  Device& device = states_.device();
+  if (device.kind() == DeviceKind::cpu) return;
+  set_product_tuning(device.kind(), true);
+  start_micro_step(batch.micro_batches.front(), 0, settings, 0);
+  if (eval_ != nullptr) {
+    set_batch_inputs(*eval_, MicroBatch{}, 0);
+    eval_->run();
+  }
+  device.synchronize();
+  set_product_tuning(device.kind(), false);
+  for (const StateStore::State& state : states_.states())
+    if (state.role == Role::gradient || state.name == "loss.sums") states_.zero(state.name);
+  if (!graphs) return;
+  train_->capture();
+  update_->capture();
+  if (eval_ != nullptr) eval_->capture();
+}
+
 StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
   int64_t labels = 0;
   for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
   const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
-  for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
-    set_batch_inputs(*train_, batch.micro_batches[i], row_weight);
-    if (has_input(plan_.train, "random"))
-      train_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step,
-                                                       static_cast<int64_t>(i)});
-    train_->run();
-  }
+  for (size_t i = 0; i < batch.micro_batches.size(); ++i)
+    start_micro_step(batch.micro_batches[i], row_weight, settings, static_cast<int64_t>(i));
   const auto s = sums();
   StepResult result;
   result.labels = labels;

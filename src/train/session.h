@@ -23,6 +23,7 @@
 namespace serval {
 
 struct SessionOptions {
+  DeviceKind device = DeviceKind::cpu;
   DecoderConfig model;
   NetworkOptions network;
   BatchCapacity train_capacity;
@@ -74,6 +75,10 @@ class Session {
  public:
   Session(SessionPlan plan, Device& device);
 
+  // Before the first step on a GPU: runs the batch once to choose the products' algorithms and to load
+  // libraries, forgets what it computed, and captures the programs as graphs. Elsewhere it does nothing.
+  void prepare(const StepBatch& batch, const StepSettings& settings, bool graphs = true);
+
   // Forward and backward of every micro-batch, then the update.
   StepResult step(const StepBatch& batch, const StepSettings& settings);
   // As step(), without the update: gradients stay in their states. For tests.
@@ -89,6 +94,7 @@ class Session {
   Executor& update_executor() { return *update_; }
 
  private:
+  void start_micro_step(const MicroBatch& micro, float row_weight, const StepSettings& settings, int64_t index);
   std::vector<double> sums();
 
   SessionPlan plan_;

@@ -87,7 +87,7 @@ void open_data(TrainingSetup& setup) {
 BatchCapacity bound_of(const TrainConfig& c, int64_t batch_size) {
   const int64_t tokens = batch_size * c.max_length;
   // A packed row may hold as many documents as it has tokens; an arena barely depends on it.
-  return {tokens, c.packing ? tokens : batch_size, tokens};
+  return {tokens, c.packing ? tokens : batch_size, tokens, c.max_length};
 }
 
 // Every name that the user listed must be a linear module of the network: one that is silently passed over
@@ -127,10 +127,9 @@ void check_adapter_targets(const TrainingSetup& setup) {
 
 TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
   if (config.num_threads > 0) set_num_threads(static_cast<int>(config.num_threads));
-  if (config.device != "auto" && config.device != "cpu")
-    fail_usage("device is '{}'; this build runs on the CPU: expected auto or cpu", config.device);
   TrainingSetup setup;
   setup.config = config;
+  setup.device = make_device(config.device);
   PretrainedOptions options{.model = config.model_name_or_path,
                             .init = config.init,
                             .adapter = config.adapter_name_or_path,
@@ -147,9 +146,12 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
       setup.adapter->dropout = config.lora_dropout;
   }
   SessionOptions session;
+  session.device = setup.device->kind();
   session.model = setup.model.config();
   session.network = setup.model.network_options();
   session.network.train_adapters = true;
+  session.network.deterministic = config.deterministic;
+  session.network.own_attention = config.attn_implementation == "own";
   session.network.trained = trained_matcher(config);
   session.network.adapter = setup.adapter ? adapter_matcher(*setup.adapter) : nullptr;
   session.update.adamw = {.beta1 = config.adam_beta1,
@@ -190,7 +192,7 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
                                            : Recompute::cheap;
   setup.plan = plan_session(session);
   if (wanted == "auto") {
-    const int64_t limit = config.memory_limit.value_or(make_cpu_device()->free_memory());
+    const int64_t limit = config.memory_limit.value_or(setup.device->free_memory());
     if (memory_plan(setup).total > limit) {
       session.recompute = Recompute::blocks;
       setup.plan = plan_session(session);
@@ -207,15 +209,17 @@ MemoryPlan memory_plan(const TrainingSetup& setup) {
   MemoryPlan plan;
   for (const auto& list : {setup.plan.states(), setup.plan.arena()})
     for (const MemoryRow& row : list) plan.rows.push_back(row);
-  plan.rows.push_back({"dataset", setup.data.dataset_bytes});
-  plan.rows.push_back({"fixed overhead", kFixedOverheadBytes});
+  const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
+  // On a GPU the dataset stays with the host.
+  if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
   return plan;
 }
 
 void check_memory(const TrainingSetup& setup) {
   const MemoryPlan plan = memory_plan(setup);
-  const int64_t available = make_cpu_device()->free_memory();
+  const int64_t available = setup.device->free_memory();
   const int64_t limit = std::min(available, setup.config.memory_limit.value_or(available));
   if (plan.total <= limit) return;
   std::vector<std::string> advice;

@@ -5,6 +5,7 @@
 #include "ops/head/head.h"
 #include "plan/differentiate.h"
 #include "plan/recompute.h"
+#include "plan/side_columns.h"
 
 namespace serval {
 namespace {
@@ -22,6 +23,7 @@ Batch declare_batch(ProgramBuilder& b, const BatchCapacity& c) {
   batch.decoder.input_ids = b.input("input_ids", DType::i32, {c.tokens}, num_tokens);
   batch.decoder.position_ids = b.input("position_ids", DType::i32, {c.tokens}, num_tokens);
   batch.decoder.cu_seqlens = b.input("cu_seqlens", DType::i32, {c.documents + 1}, num_boundaries);
+  batch.decoder.longest_document = c.longest;
   batch.label_rows = b.input("label_rows", DType::i32, {c.labels}, num_labels);
   batch.labels = b.input("labels", DType::i32, {c.labels}, num_labels);
   batch.row_weights = b.input("row_weights", DType::f32, {c.labels}, num_labels);
@@ -46,9 +48,9 @@ void write_forward(Network& net, const DecoderConfig& config, const Batch& batch
 }  // namespace
 
 Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,
-                            const BatchCapacity& capacity, Recompute policy, ParameterTable& table) {
-  Program program;
-  program.name = "train";
+                            const BatchCapacity& capacity, Recompute policy, ParameterTable& table,
+                            DeviceKind device) {
+  Program program{.name = "train", .device = device};
   ProgramBuilder b(program);
   NetworkOptions training = options;
   training.gradients = true;
@@ -60,19 +62,19 @@ Program build_train_program(const DecoderConfig& config, const NetworkOptions& o
     if (parameter.trained())
       gradients.push_back({program.find(parameter.state), program.find(gradient_state(parameter))});
   differentiate(program, gradients);
-  if (policy == Recompute::none) return program;
-  return recompute(program,
-                   policy == Recompute::blocks ? drop_all_but_block_inputs(program) : drop_cheap(program));
+  if (policy != Recompute::none)
+    program = recompute(
+        program, policy == Recompute::blocks ? drop_all_but_block_inputs(program) : drop_cheap(program));
+  return add_side_columns(std::move(program));
 }
 
 Program build_eval_program(const DecoderConfig& config, const NetworkOptions& options,
-                           const BatchCapacity& capacity, ParameterTable& table) {
-  Program program;
-  program.name = "eval";
+                           const BatchCapacity& capacity, ParameterTable& table, DeviceKind device) {
+  Program program{.name = "eval", .device = device};
   ProgramBuilder b(program);
   Network net(b, table, options);
   write_forward(net, config, declare_batch(b, capacity), false);
-  return program;
+  return add_side_columns(std::move(program));
 }
 
 bool decays(const std::string& name) {
@@ -80,27 +82,22 @@ bool decays(const std::string& name) {
 }
 
 bool has_master(const Parameter& parameter) {
-  return parameter.dtype == DType::bf16;
+  return parameter.dtype == DType::bf16 || parameter.storage.has_value();
 }
 
-Program build_update_program(const ParameterTable& table, const UpdateSettings& settings) {
-  Program program;
-  program.name = "update";
+Program build_update_program(const ParameterTable& table, const UpdateSettings& settings, DeviceKind device) {
+  Program program{.name = "update", .device = device};
   ProgramBuilder b(program);
   b.set_phase(Phase::update);
   const TensorId hyper = b.input("hyper", DType::f64, {2});
   const TensorId stats = b.state("optimizer.stats", DType::f64, {2}, Role::counter);
-  struct Update {
-    std::string name;
-    ops::AdamWOperands operands;
-  };
-  std::vector<Update> updates;
+  std::vector<ops::AdamWOperands> updates, updates_without_decay;
   std::vector<TensorId> gradients;
   std::vector<TensorId> unused;  // gradients of frozen rows beside trained ones
   for (const Parameter& parameter : table.all()) {
     if (!parameter.trained()) continue;
     const DType wide = parameter.dtype == DType::f64 ? DType::f64 : DType::f32;
-    const TensorId state = b.state(parameter.state, parameter.dtype, parameter.shape, parameter.role);
+    const TensorId state = declare_parameter(b, parameter);
     const TensorId gradient = b.state(gradient_state(parameter), wide, parameter.shape, Role::gradient);
     for (const ParameterSlice& slice : parameter.slices) {
       const int64_t rows = slice.shape.rows();
@@ -118,15 +115,16 @@ Program build_update_program(const ParameterTable& table, const UpdateSettings& 
       o.v = b.state(moment_state(slice, 2), wide, slice.shape, Role::optimizer);
       o.gradient = g;
       gradients.push_back(g);
-      updates.push_back({slice.name, o});
+      const bool spared = settings.adamw.weight_decay != 0 && !decays(slice.name);
+      (spared ? updates_without_decay : updates).push_back(o);
     }
   }
   ops::gradient_norm(b, "gradient_norm", gradients, settings.max_grad_norm, stats);
-  for (const auto& update : updates) {
-    ops::AdamWSettings adamw = settings.adamw;
-    if (!decays(update.name)) adamw.weight_decay = 0;
-    ops::adamw(b, update.name, update.operands, hyper, stats, adamw);
-  }
+  ops::AdamWSettings without_decay = settings.adamw;
+  without_decay.weight_decay = 0;
+  if (!updates.empty()) ops::adamw(b, "adamw", updates, hyper, stats, settings.adamw);
+  if (!updates_without_decay.empty())
+    ops::adamw(b, "adamw.no_decay", updates_without_decay, hyper, stats, without_decay);
   for (const TensorId g : unused) ops::fill_zero(b, "frozen_gradient", g);
   return program;
 }

@@ -25,16 +25,19 @@ enum class Recompute {
 };
 
 Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,
-                            const BatchCapacity& capacity, Recompute recompute, ParameterTable& table);
+                            const BatchCapacity& capacity, Recompute recompute, ParameterTable& table,
+                            DeviceKind device = DeviceKind::cpu);
 Program build_eval_program(const DecoderConfig& config, const NetworkOptions& options,
-                           const BatchCapacity& capacity, ParameterTable& table);
+                           const BatchCapacity& capacity, ParameterTable& table,
+                           DeviceKind device = DeviceKind::cpu);
 
 struct UpdateSettings {
   ops::AdamWSettings adamw;
   double max_grad_norm = 0;
 };
 // inputs: hyper f64[2] (learning rate, step counted from 1).
-Program build_update_program(const ParameterTable& table, const UpdateSettings& settings);
+Program build_update_program(const ParameterTable& table, const UpdateSettings& settings,
+                             DeviceKind device = DeviceKind::cpu);
 
 // Weight decay spares biases and norms, as transformers' Trainer does.
 bool decays(const std::string& parameter_name);

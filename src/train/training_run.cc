@@ -24,7 +24,7 @@ class TrainingRun {
       : setup_(setup),
         config_(setup.config),
         resolved_(resolved),
-        device_(make_cpu_device()),
+        device_(setup.device),
         session_(std::move(setup.plan), *device_) {}
 
   int run() {
@@ -125,8 +125,11 @@ class TrainingRun {
   void one_step() {
     const StepBatch batch = setup_.data.train->next();
     const double lr = config_.learning_rate * setup_.schedule.factor(state_.step);
-    const StepResult result = session_.step(
-        batch, {.learning_rate = lr, .step = state_.step + 1, .seed = static_cast<uint64_t>(config_.seed)});
+    const StepSettings settings{
+        .learning_rate = lr, .step = state_.step + 1, .seed = static_cast<uint64_t>(config_.seed)};
+    if (!prepared_) session_.prepare(batch, settings, config_.graphs);
+    prepared_ = true;
+    const StepResult result = session_.step(batch, settings);
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
       fail(
           "step {}: the loss is {} and the gradient norm {}; a lower learning_rate may help, --check-nan "
@@ -251,10 +254,11 @@ class TrainingRun {
   TrainingSetup& setup_;
   const TrainConfig& config_;
   const ResolvedTrain& resolved_;
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   Session session_;
   RunState state_;
   int64_t last_saved_ = -1;
+  bool prepared_ = false;
   std::optional<Metrics> metrics_;
   std::optional<Progress> progress_;
 };

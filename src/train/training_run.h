@@ -28,6 +28,7 @@ struct TrainingData {
 
 struct TrainingSetup {
   TrainConfig config;
+  std::shared_ptr<Device> device;
   Pretrained model;
   std::optional<AdapterConfig> adapter;  // what is trained; absent for full fine-tuning
   TrainingData data;                     // empty for `serval plan` without a dataset
@@ -40,6 +41,10 @@ struct TrainingSetup {
 // Reads and tokenises the datasets, reports what was found, plans. `with_data` false: capacities come from
 // batch size and max_length alone, and no dataset is opened.
 TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
+
+// Device memory that the driver and the libraries take beside the plan: the context, their code, the products'
+// scratch (measured, see docs/performance.md).
+constexpr int64_t kCudaOverheadBytes = int64_t{700} << 20;
 
 // Memory the process needs beside the plan: code, libraries, thread stacks, product scratch.
 constexpr int64_t kFixedOverheadBytes = int64_t{56} << 20;

@@ -53,9 +53,9 @@ std::vector<std::string> Finished::error_lines() const {
 }
 
 Process::Process(const std::vector<std::string>& words, const Options& options) {
-  const char* binary = std::getenv("SERVAL_BINARY");
-  if (binary == nullptr || *binary == 0)
-    throw std::runtime_error("SERVAL_BINARY is not set: run this through ctest");
+  const char* set = std::getenv("SERVAL_BINARY");
+  const std::string binary = set != nullptr && *set != 0 ? set : source_directory() + "/bin/serval";
+  if (!file_exists(binary)) throw std::runtime_error("SERVAL_BINARY is not set: run this through ctest");
   static int count = 0;
   directory_ = process_folder() + "/run-" + std::to_string(count++);
   std::filesystem::create_directories(directory_);
@@ -84,7 +84,7 @@ Process::Process(const std::vector<std::string>& words, const Options& options) 
     const size_t equals = entry.find('=');
     setenv(entry.substr(0, equals).c_str(), entry.substr(equals + 1).c_str(), 1);
   }
-  execv(binary, arguments.data());
+  execv(binary.c_str(), arguments.data());
   _exit(127);
 }
 
@@ -151,7 +151,7 @@ std::string model_folder(const std::string& path, const Json& changes) {
   if (changes.is_object())
     for (const auto& [key, value] : changes.as_object()) config.set(key, value);
   write_file_atomically(join_path(path, "config.json"), config.dump(2));
-  const std::string demo = std::string(SERVAL_SOURCE_DIR) + "/examples/demo/model";
+  const std::string demo = source_directory() + "/examples/demo/model";
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"})
     write_file_atomically(join_path(path, name), read_file(join_path(demo, name)));

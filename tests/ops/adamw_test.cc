@@ -79,5 +79,64 @@ TEST(AdamW, ThreeSteps) {
   }
 }
 
+// More tensors than one launch of a GPU takes, of uneven sizes, with and without a copy, some from an odd
+// offset: each gets what a call of its own gives.
+TEST(AdamW, ManyTensorsInOneCall) {
+  constexpr int kTensors = 1100;
+  for_each_setting([&](const Setting& setting) {
+    const DType wide = setting.wide();
+    const auto build = [&](OpCase& c, bool together) {
+      Random random(970);
+      const TensorId hyper = c.typed("hyper", DType::f64, {2}, {1e-2, 2}),
+                     stats = c.typed("stats", DType::f64, {2}, {3, 0.5});
+      std::vector<ops::AdamWOperands> tensors;
+      for (int i = 0; i < kTensors; ++i) {
+        const std::string name = std::to_string(i);
+        const int64_t size = i == 500 ? 9001 : 1 + random.below(40), skipped = i % 3;
+        const auto part = [&](const char* what, DType dtype, double factor) {
+          Values values = random.normals(size + skipped, factor);
+          for (double& x : values) x = std::abs(x);
+          return c.b().rows(c.typed(what + name, dtype, {size + skipped}, values), skipped, size);
+        };
+        ops::AdamWOperands o{part("p", wide, 1), part("m", wide, 0.1), part("v", wide, 0.1),
+                             part("g", wide, 1)};
+        if (setting.dtype == DType::bf16 && i % 2 == 0) o.copy = part("copy", DType::bf16, 1);
+        tensors.push_back(o);
+      }
+      const ops::AdamWSettings settings{0.9, 0.95, 1e-8, 0.1};
+      if (together)
+        ops::adamw(c.b(), "adamw", tensors, hyper, stats, settings);
+      else
+        for (const auto& o : tensors) ops::adamw(c.b(), "adamw", o, hyper, stats, settings);
+      c.run();
+      return tensors;
+    };
+    OpCase one(setting), many(setting);
+    const auto tensors = build(one, true);
+    build(many, false);
+    for (const auto& o : tensors) {
+      for (const TensorId id : {o.parameter, o.m, o.v, o.gradient, o.copy}) {
+        if (id == kNone) continue;
+        ASSERT_EQ(one.get(id), many.get(id)) << one.program().tensor(id).name;
+      }
+    }
+  });
+}
+
+TEST(AdamW, OneCallForAllTensorsOfOneSetting) {
+  Program program;
+  ProgramBuilder b(program);
+  const auto state = [&](const char* name, int64_t size) {
+    return b.state(name, DType::f32, {size}, Role::optimizer);
+  };
+  const std::vector<ops::AdamWOperands> tensors = {
+      {state("p", 3), state("m", 3), state("v", 3), state("g", 3)},
+      {state("q", 5), state("n", 5), state("w", 5), state("h", 5)}};
+  ops::adamw(b, "adamw", tensors, b.input("hyper", DType::f64, {2}),
+             b.state("stats", DType::f64, {2}, Role::counter), {});
+  ASSERT_EQ(program.calls.size(), 1u);
+  EXPECT_EQ(cost_of(CallView{program, program.calls[0]}).bytes, 32.0 * 8);
+}
+
 }  // namespace
 }  // namespace serval::testing

@@ -210,7 +210,7 @@ TEST(AttentionCached, EqualsTheWholeSequence) {
           b, "attention", b.input("q", setting.dtype, {32, nq}, count),
           b.input("k", setting.dtype, {32, nk}, count), b.input("v", setting.dtype, {32, nk}, count),
           b.input("cu", DType::i32, {3}), cache, {heads, kv, dim, 0.3, window});
-      ProgramRunner runner(program, ArenaKind::scattered, make_device(setting.device));
+      ProgramRunner runner(program, ArenaKind::scattered, device_of(setting.device));
       // New tokens of the two sequences in each run; a prefill, single tokens, a sequence that gets none.
       const std::vector<std::vector<int64_t>> pieces = {{7, 1}, {1, 1}, {0, 9}, {5, 8}};
       std::vector<int64_t> past = {0, 0};

@@ -30,6 +30,7 @@
 #include "base/parallel.h"
 #include "program/derive.h"
 #include "program/program.h"
+#include "support/devices.h"
 #include "support/program_runner.h"
 #include "support/random_values.h"
 
@@ -44,11 +45,8 @@ struct Setting {
   DType wide() const { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 };
 
-inline std::unique_ptr<Device> make_device(DeviceKind) {
-  return make_cpu_device();
-}
-
-// Every element type on every instruction set, alternately dense and strided; the best one on two threads.
+// Every element type on every instruction set, alternately dense and strided; the best one on two threads;
+// then f32 and bf16 on the GPU, if there is one, dense and strided.
 template <class F>
 void for_each_setting(F f) {
   const CpuIsa best = best_cpu_isa();
@@ -68,6 +66,13 @@ void for_each_setting(F f) {
   }
   set_cpu_isa(best);
   set_num_threads(0);
+  if (device_of(DeviceKind::cuda) == nullptr) return;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const bool strided : {false, true}) {
+      SCOPED_TRACE(std::string(name_of(dtype)) + " CUDA" + (strided ? ", strided" : ""));
+      f({DeviceKind::cuda, dtype, best, 1, strided});
+    }
+  }
 }
 
 // Norm-wise: ||got - want|| <= tolerance * ||want||.
@@ -95,7 +100,9 @@ inline void expect_close(const std::vector<double>& got, const std::vector<doubl
 
 class OpCase {
  public:
-  explicit OpCase(const Setting& setting) : setting_(setting), b_(program_) {}
+  explicit OpCase(const Setting& setting) : setting_(setting), b_(program_) {
+    program_.device = setting.device;
+  }
   ProgramBuilder& b() { return b_; }
   const Setting& setting() const { return setting_; }
   const Program& program() const { return program_; }
@@ -145,8 +152,8 @@ class OpCase {
   bool has_gradient(size_t input) const { return input_gradients_.contains(input); }
 
   void run() {
-    runner_ = std::make_unique<ProgramRunner>(program_, ArenaKind::scattered, make_device(setting_.device));
-    for (const auto& [id, values] : values_) runner_->set(id, values);
+    runner_ = std::make_unique<ProgramRunner>(program_, ArenaKind::scattered, device_of(setting_.device));
+    for (const auto& [id, values] : values_) runner_->set(id, capacity_values(id, values));
     const auto before = runner_->arena_bytes();
     runner_->run();
     check_untouched(before, runner_->arena_bytes());
@@ -203,6 +210,13 @@ class OpCase {
     return id;
   }
 
+  // On a GPU rows past the count are finite, and zero where they are gradients (ops/common/cuda_kernel.h).
+  std::vector<double> capacity_values(TensorId id, std::vector<double> values) const {
+    if (setting_.device != DeviceKind::cpu)
+      values.resize(static_cast<size_t>(program_.tensor(id).shape.elements()), 0.0);
+    return values;
+  }
+
   void check_untouched(const std::vector<char>& before, const std::vector<char>& after) const {
     std::vector<bool> writable(before.size(), false);
     Executor& executor = runner_->executor();
@@ -219,14 +233,15 @@ class OpCase {
       for (const auto* list : {&call.outputs, &call.updates}) {
         for (const TensorId id : *list) {
           if (id == kNone || program_.tensor(program_.root(id)).kind == TensorKind::state) continue;
-          const Operand o = executor.operand(id);
+          Operand o = executor.operand(id);
+          if (setting_.device != DeviceKind::cpu) o.rows = program_.tensor(id).shape.rows();
           for (int64_t row = 0; row < o.rows; ++row)
             allow(static_cast<const char*>(o.data) - arena + row * o.row_stride * size_of(o.dtype),
                   o.row_size * size_of(o.dtype));
         }
       }
-      if (call.op->workspace != nullptr)
-        allow(executor.plan().workspace_offsets[c], call.op->workspace(CallView{program_, call}));
+      if (const int64_t bytes = workspace_of(CallView{program_, call}); bytes > 0)
+        allow(executor.plan().workspace_offsets[c], bytes);
     }
     int64_t touched = 0;
     for (size_t i = 0; i < before.size(); ++i) touched += !writable[i] && before[i] != after[i] ? 1 : 0;

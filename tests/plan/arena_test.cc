@@ -46,8 +46,8 @@ std::vector<Block> alive_at(const Program& program, const ArenaPlan& plan, int64
     blocks.push_back({decl.name, offset, offset + decl.span_bytes()});
   }
   const OpCall& call = program.calls[static_cast<size_t>(at)];
-  if (call.op->workspace != nullptr && call.entry != EntryKind::wait) {
-    if (const int64_t bytes = call.op->workspace(CallView{program, call}); bytes > 0) {
+  {
+    if (const int64_t bytes = workspace_of(CallView{program, call}); bytes > 0) {
       const int64_t offset = plan.workspace_offsets[static_cast<size_t>(at)];
       EXPECT_GE(offset, 0);
       blocks.push_back({"workspace", offset, offset + bytes});

@@ -43,8 +43,7 @@ inline std::vector<float> forward_logits(const DecoderConfig& config, const Netw
     boundaries.push_back(static_cast<int32_t>(ids.size()));
   }
   const int64_t tokens = static_cast<int64_t>(ids.size());
-  Program program;
-  program.name = "logits";
+  Program program{.name = "logits", .device = device.kind()};
   ProgramBuilder b(program);
   ParameterTable table;
   Network net(b, table, options);
@@ -71,7 +70,9 @@ inline std::vector<float> forward_logits(const DecoderConfig& config, const Netw
   executor.set_input("rows", rows);
   executor.run();
   std::vector<float> logits(static_cast<size_t>(tokens * config.vocab_size));
-  convert_elements(states.data("logits"), wide, logits.data(), DType::f32, tokens * config.vocab_size);
+  states.with_values("logits", 0, tokens * config.vocab_size, [&](const void* values) {
+    convert_elements(values, wide, logits.data(), DType::f32, tokens * config.vocab_size);
+  });
   return logits;
 }
 

@@ -40,8 +40,8 @@ inline ArenaPlan scattered_plan(const Program& program) {
     if (program.tensors[id].kind != TensorKind::state && program.tensors[id].base == kNone)
       plan.offsets[id] = take(program.tensors[id].span_bytes());
   for (size_t c = 0; c < program.calls.size(); ++c)
-    if (program.calls[c].op->workspace != nullptr)
-      plan.workspace_offsets[c] = take(program.calls[c].op->workspace(CallView{program, program.calls[c]}));
+    if (const int64_t bytes = workspace_of(CallView{program, program.calls[c]}); bytes > 0)
+      plan.workspace_offsets[c] = take(bytes);
   return plan;
 }
 
@@ -84,7 +84,7 @@ inline std::vector<double> from_bytes(const char* bytes, DType dtype, int64_t co
 
 class ProgramRunner {
  public:
-  ProgramRunner(Program program, ArenaKind kind, std::unique_ptr<Device> device = make_cpu_device())
+  ProgramRunner(Program program, ArenaKind kind, std::shared_ptr<Device> device = make_cpu_device())
       : device_(std::move(device)), states_(*device_) {
     states_.declare(program);
     states_.allocate();
@@ -136,7 +136,7 @@ class ProgramRunner {
   }
 
  private:
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   Buffer arena_;
   StateStore states_;
   std::unique_ptr<Executor> executor_;

@@ -10,13 +10,26 @@
 
 namespace serval::testing {
 
+// The checkout that the tests were built from; in a package (scripts/package --with-tests) the folder above
+// the one that holds this program, which has tests/fixtures and examples at the same places.
+inline const std::string& source_directory() {
+  static const std::string directory = [] {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    if (fs::is_directory(fs::path(SERVAL_SOURCE_DIR) / "tests/fixtures", error))
+      return std::string(SERVAL_SOURCE_DIR);
+    return fs::read_symlink("/proc/self/exe", error).parent_path().parent_path().string();
+  }();
+  return directory;
+}
+
 inline std::string fixture(const std::string& name) {
-  return std::string(SERVAL_SOURCE_DIR) + "/tests/fixtures/" + name;
+  return source_directory() + "/tests/fixtures/" + name;
 }
 
 inline std::string test_data(const std::string& name) {
   const char* set = std::getenv("SERVAL_TEST_DATA");
-  const std::string root = set != nullptr ? set : std::string(SERVAL_SOURCE_DIR) + "/../shared/data";
+  const std::string root = set != nullptr ? set : source_directory() + "/../shared/data";
   return root + "/" + name;
 }
 

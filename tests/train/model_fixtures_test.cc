@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "models/decoder_config.h"
+#include "support/devices.h"
 #include "support/fixture_tensors.h"
 #include "support/model_logits.h"
 #include "support/test_data.h"
@@ -45,15 +46,25 @@ SessionOptions options_of(const Json& config, const MicroBatch& batch, DType com
   return options;
 }
 
+// f64 is for the CPU alone.
+std::vector<std::pair<std::shared_ptr<Device>, DType>> devices_and_types(const std::vector<DType>& types) {
+  std::vector<std::pair<std::shared_ptr<Device>, DType>> all;
+  for (const auto& device : testing::devices())
+    for (const DType dtype : types)
+      if (dtype != DType::f64 || device->kind() == DeviceKind::cpu) all.emplace_back(device, dtype);
+  return all;
+}
+
 TEST_P(ModelFixture, LossAndEveryGradient) {
   const std::string directory = testing::fixture(std::string("models/") + GetParam());
   const Json config = Json::parse(read_file(directory + "/config.json"), "config.json");
   const Json expected = Json::parse(read_file(directory + "/expected.json"), "expected.json");
   const auto tensors = read_tensors(directory + "/expected.safetensors");
   const MicroBatch batch = batch_of(expected);
-  const auto device = make_cpu_device();
-  for (const DType compute : {DType::f64, DType::f32}) {
-    Session session(plan_session(options_of(config, batch, compute, Recompute::cheap)), *device);
+  for (const auto& [device, compute] : devices_and_types({DType::f64, DType::f32})) {
+    SessionOptions options = options_of(config, batch, compute, Recompute::cheap);
+    options.device = device->kind();
+    Session session(plan_session(options), *device);
     load_parameters(session.parameters(), Role::weight, FixtureSource(directory + "/model.safetensors"),
                     session.states());
     const StepResult result = session.accumulate({.micro_batches = {batch}}, {.step = 1});
@@ -64,13 +75,14 @@ TEST_P(ModelFixture, LossAndEveryGradient) {
       const int64_t width = parameter.shape.row_size();
       std::vector<double> gradient(static_cast<size_t>(parameter.shape.elements()));
       const auto& state = session.states().state(gradient_state(parameter));
-      convert_elements(session.states().data(state.name), state.dtype, gradient.data(), DType::f64,
-                       state.shape.elements());
+      session.states().with_values(state.name, 0, state.shape.elements(), [&](const void* values) {
+        convert_elements(values, state.dtype, gradient.data(), DType::f64, state.shape.elements());
+      });
       for (const ParameterSlice& slice : parameter.slices) {
         const auto begin = gradient.begin() + slice.row_begin * width;
         const std::vector<double> own(begin, begin + slice.shape.elements());
         EXPECT_LE(relative_error(own, tensors.at("grad." + slice.name).values), tolerance)
-            << slice.name << " " << name_of(compute);
+            << slice.name << " " << name_of(compute) << " on " << device->name();
       }
     }
   }
@@ -90,9 +102,8 @@ TEST_P(ModelFixture, LogitsOfTrainingAndOfGeneration) {
   const auto tensors = read_tensors(directory + "/expected.safetensors");
   const auto documents = documents_of(batch_of(expected));
   const Pretrained model = Pretrained::open({.model = directory});
-  const auto device = make_cpu_device();
   const auto load = testing::weights_of(model);
-  for (const DType compute : {DType::f64, DType::f32, DType::bf16}) {
+  for (const auto& [device, compute] : devices_and_types({DType::f64, DType::f32, DType::bf16})) {
     NetworkOptions options = model.network_options();
     options.compute = compute;
     const double tolerance =
@@ -102,7 +113,7 @@ TEST_P(ModelFixture, LogitsOfTrainingAndOfGeneration) {
             : 2 * expected.at("transformers_bf16").at("logits_relative_error").as_double();
     const auto& wanted = tensors.at("logits").values;
     const auto forward = testing::forward_logits(model.config(), options, documents, load, *device);
-    EXPECT_LE(relative_error(forward, wanted), tolerance) << name_of(compute);
+    EXPECT_LE(relative_error(forward, wanted), tolerance) << name_of(compute) << " on " << device->name();
     const auto cached = testing::cached_logits(model.config(), options, documents, load, *device);
     EXPECT_LE(relative_error(cached, wanted), tolerance) << name_of(compute) << ", with a KV cache";
   }

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "models/pretrained.h"
 #include "optim/schedule.h"
+#include "support/devices.h"
 #include "support/fixture_tensors.h"
 #include "support/test_data.h"
 #include "train/session.h"
@@ -80,22 +81,31 @@ TEST_P(TrainingFixture, FiftySteps) {
                           .eps = optimizer.at("eps").as_double(),
                           .weight_decay = optimizer.at("weight_decay").as_double()};
   options.update.max_grad_norm = training.at("max_grad_norm").as_double();
-  const auto device = make_cpu_device();
-  Session session(plan_session(options), *device);
-  model.load_weights(session.parameters(), session.states());
-  model.load_adapter_weights(session.parameters(), session.states());
-
   // This case magnifies rounding a hundredfold (an f64 run is 1e-6 off, all others 1e-8): what one build of
   // the same f32 code does within 4e-6 another does within 1.4e-5.
   const double tolerance = training.at("base").as_string() == "qwen2_a" && lora ? 2e-5 : 1e-5;
-  int64_t number = 0;
-  for (const Json& step : training.at("steps").as_array()) {
-    const StepResult result = session.step(batch_of(step, examples, GetParam().one_by_one),
-                                           {.learning_rate = step.at("lr").as_double(), .step = ++number});
-    const double loss = step.at("loss").as_double(), grad_norm = step.at("grad_norm").as_double();
-    ASSERT_NEAR(result.loss, loss, tolerance * loss) << "step " << number;
-    ASSERT_NEAR(result.grad_norm, grad_norm, 1e-4 * grad_norm) << "step " << number;
-    ASSERT_EQ(result.labels, step.at("labelled_tokens").as_int());
+  // On every device, and with adapters beside their weights on the CPU too.
+  std::vector<std::pair<std::shared_ptr<Device>, bool>> runs;
+  for (const auto& device : testing::devices()) runs.emplace_back(device, device->kind() == DeviceKind::cuda);
+  if (lora) runs.emplace_back(testing::device_of(DeviceKind::cpu), true);
+  for (const auto& [device, adapter_storage] : runs) {
+    SCOPED_TRACE(device->name() + (adapter_storage ? ", adapters beside the weights" : ""));
+    options.device = device->kind();
+    options.network.adapter_storage = adapter_storage;
+    Session session(plan_session(options), *device);
+    model.load_weights(session.parameters(), session.states());
+    model.load_adapter_weights(session.parameters(), session.states());
+    int64_t number = 0;
+    for (const Json& step : training.at("steps").as_array()) {
+      const StepBatch batch = batch_of(step, examples, GetParam().one_by_one);
+      const StepSettings settings{.learning_rate = step.at("lr").as_double(), .step = ++number};
+      if (number == 1) session.prepare(batch, settings);
+      const StepResult result = session.step(batch, settings);
+      const double loss = step.at("loss").as_double(), grad_norm = step.at("grad_norm").as_double();
+      ASSERT_NEAR(result.loss, loss, tolerance * loss) << "step " << number;
+      ASSERT_NEAR(result.grad_norm, grad_norm, 1e-4 * grad_norm) << "step " << number;
+      ASSERT_EQ(result.labels, step.at("labelled_tokens").as_int());
+    }
   }
 }
 
@@ -134,25 +144,30 @@ TEST_P(LoraFixture, LossAndAdapterGradients) {
   options.network = model.network_options();
   options.network.train_adapters = true;
   options.train_capacity = {batch.num_tokens(), batch.num_documents(), batch.num_labels()};
-  const auto device = make_cpu_device();
-  Session session(plan_session(options), *device);
-  model.load_weights(session.parameters(), session.states());
-  model.load_adapter_weights(session.parameters(), session.states());
-  const StepResult result = session.accumulate({.micro_batches = {batch}}, {.step = 1});
-  EXPECT_NEAR(result.loss, expected.at("loss").as_double(), 1e-5 * expected.at("loss").as_double());
-  size_t compared = 0;
-  for (const Parameter& parameter : session.parameters().all()) {
-    if (parameter.role != Role::adapter) continue;
-    const auto* gradient = static_cast<const float*>(session.states().data(gradient_state(parameter)));
-    for (const ParameterSlice& slice : parameter.slices) {
-      const float* begin = gradient + slice.row_begin * parameter.shape.row_size();
-      const std::vector<float> own(begin, begin + slice.shape.elements());
-      EXPECT_LE(relative_error(own, tensors.at("grad." + peft_name(slice.name)).values), 1e-5) << slice.name;
-      ++compared;
+  for (const auto& device : testing::devices()) {
+    SCOPED_TRACE(device->name());
+    options.device = device->kind();
+    Session session(plan_session(options), *device);
+    model.load_weights(session.parameters(), session.states());
+    model.load_adapter_weights(session.parameters(), session.states());
+    const StepResult result = session.accumulate({.micro_batches = {batch}}, {.step = 1});
+    EXPECT_NEAR(result.loss, expected.at("loss").as_double(), 1e-5 * expected.at("loss").as_double());
+    size_t compared = 0;
+    for (const Parameter& parameter : session.parameters().all()) {
+      if (parameter.role != Role::adapter) continue;
+      std::vector<float> gradient(static_cast<size_t>(parameter.shape.elements()));
+      session.states().read(gradient_state(parameter), gradient.data());
+      for (const ParameterSlice& slice : parameter.slices) {
+        const float* begin = gradient.data() + slice.row_begin * parameter.shape.row_size();
+        const std::vector<float> own(begin, begin + slice.shape.elements());
+        EXPECT_LE(relative_error(own, tensors.at("grad." + peft_name(slice.name)).values), 1e-5)
+            << slice.name;
+        ++compared;
+      }
     }
+    // The same modules as PEFT, none more and none less.
+    EXPECT_EQ(compared, 2 * expected.at("modules").size());
   }
-  // The same modules as PEFT, none more and none less.
-  EXPECT_EQ(compared, 2 * expected.at("modules").size());
 }
 
 std::vector<std::string> lora_fixtures() {

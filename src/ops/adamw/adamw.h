@@ -7,8 +7,9 @@
 // it:
 //   g = gradient * factor;  p *= 1 - lr * weight_decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr / (1-b1^t) * m / (sqrt(v) / sqrt(1-b2^t) + eps);  then gradient = 0, and copy = p in the compute
-//   type. hyper f64[2] = {lr, t}. Parameters, m, v and gradients are f32 (f64 in f64 programs) of one shape;
-//   rows lie densely.
+//   type. hyper f64[2] = {lr, t}. One call takes all tensors that share their settings. The parameter, m, v
+//   and gradient of one tensor are f32 (f64 in f64 programs) and of one shape; rows lie densely, but those of
+//   the copy may be apart.
 #pragma once
 #include <string>
 #include <vector>
@@ -29,7 +30,10 @@ struct AdamWOperands {
   TensorId parameter = kNone, m = kNone, v = kNone, gradient = kNone;
   TensorId copy = kNone;  // the compute-type copy; kNone where the parameter itself is used
 };
-void adamw(ProgramBuilder& b, const std::string& name, const AdamWOperands& operands, TensorId hyper,
+void adamw(ProgramBuilder& b, const std::string& name, const std::vector<AdamWOperands>& tensors,
+           TensorId hyper, TensorId stats, const AdamWSettings& settings);
+// Of one tensor.
+void adamw(ProgramBuilder& b, const std::string& name, const AdamWOperands& tensor, TensorId hyper,
            TensorId stats, const AdamWSettings& settings);
 
 }  // namespace serval::ops

@@ -5,6 +5,7 @@ namespace serval::SERVAL_ISA {
 namespace {
 
 constexpr int64_t kBlock = 16384;
+constexpr int kUpdates = 5;  // operands of one tensor
 
 template <class G>
 double sum_of_squares(const G* g, int64_t count) {
@@ -44,14 +45,14 @@ void gradient_norm(const KernelContext& c) {
 }
 
 void adamw_step(const KernelContext& c) {
-  const Operand &p = c.update(0), &m = c.update(1), &v = c.update(2), &g = c.update(3), &copy = c.update(4);
   const double lr = c.input(0).as<double>()[0], t = c.input(0).as<double>()[1],
                factor = c.input(1).as<double>()[1];
   const double beta1 = c.attributes->number("beta1"), beta2 = c.attributes->number("beta2");
   const double step_size = lr / (1 - __builtin_pow(beta1, t)),
                inverse_root = 1 / __builtin_sqrt(1 - __builtin_pow(beta2, t));
   const double keep = 1 - lr * c.attributes->number("weight_decay"), eps = c.attributes->number("eps");
-  const auto step = [&](auto tag) {
+  const auto step = [&](auto tag, const Operand& p, const Operand& m, const Operand& v, const Operand& g,
+                        const Operand& copy) {
     using A = decltype(tag);
     const A b1 = static_cast<A>(beta1), b2 = static_cast<A>(beta2), f = static_cast<A>(factor),
             k = static_cast<A>(keep);
@@ -69,17 +70,25 @@ void adamw_step(const KernelContext& c) {
         pp[i] = pp[i] * k - size * m1 / (square_root(v1) * root + e);
       }
       if (!copy) return;
+      const bool dense = copy.row_stride == copy.row_size;
+      const auto place = [&](int64_t i) {
+        return dense ? i : i / copy.row_size * copy.row_stride + i % copy.row_size;
+      };
       if (copy.dtype == DType::bf16)
         for (int64_t i = begin; i < end; ++i)
-          copy.as<BFloat16>()[i] = store<BFloat16>(static_cast<float>(pp[i]));
+          copy.as<BFloat16>()[place(i)] = store<BFloat16>(static_cast<float>(pp[i]));
       else if (copy.dtype == DType::f32)
-        for (int64_t i = begin; i < end; ++i) copy.as<float>()[i] = static_cast<float>(pp[i]);
+        for (int64_t i = begin; i < end; ++i) copy.as<float>()[place(i)] = static_cast<float>(pp[i]);
     });
   };
-  if (p.dtype == DType::f64)
-    step(double{});
-  else
-    step(float{});
+  for (int i = 0; i < c.num_updates; i += kUpdates) {
+    const Operand &p = c.update(i), &m = c.update(i + 1), &v = c.update(i + 2), &g = c.update(i + 3),
+                  &copy = c.update(i + 4);
+    if (p.dtype == DType::f64)
+      step(double{}, p, m, v, g, copy);
+    else
+      step(float{}, p, m, v, g, copy);
+  }
 }
 
 }  // namespace serval::SERVAL_ISA

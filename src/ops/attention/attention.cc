@@ -1,6 +1,10 @@
 #include "ops/attention/attention.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "ops/attention/attention_cudnn.h"
+#include "ops/attention/attention_own.h"
 #include "ops/common/kernel.h"
 #include "program/derive.h"
 
@@ -39,7 +43,7 @@ std::vector<OutputSpec> infer(const CallView& v) {
 double score_elements(const CallView& v, const TensorDecl& q) {
   const double tokens = static_cast<double>(q.shape.rows()),
                window = static_cast<double>(v.attributes().integer("window"));
-  const double length = static_cast<double>(v.attributes().integer_or("length", 0));
+  const double length = static_cast<double>(v.attributes().integer_or("max_length", 0));
   const double document = length > 0 ? length : tokens;
   const double keys = window > 0 && window < document / 2 ? window : document / 2;
   return tokens * keys * static_cast<double>(q.shape.row_size());
@@ -78,6 +82,31 @@ int64_t workspace_backward(const CallView& v) {
   return ((rows + 15) / 16 * 16 + (v.has_output(0) ? rows * dim : 0)) * size_of(DType::f32);
 }
 
+// On a GPU the kernel is chosen at run time: room for either. No kernel there takes f64.
+AttentionCudnnShape cudnn_shape(const CallView& v, const TensorDecl& q, const TensorDecl& cu_seqlens) {
+  const Attributes& a = v.attributes();
+  AttentionCudnnShape shape;
+  shape.dtype = q.dtype;
+  shape.rows = q.shape.rows();
+  shape.heads = a.integer("heads");
+  shape.kv_heads = a.integer("kv_heads");
+  shape.head_dim = a.integer("head_dim");
+  shape.documents = cu_seqlens.shape.rows() - 1;
+  return shape;
+}
+int64_t cuda_workspace(const CallView& v) {
+  return attention_cudnn_forward_workspace(cudnn_shape(v, v.input(0), v.input(3)));
+}
+int64_t cuda_workspace_backward(const CallView& v) {
+  AttentionCudnnShape shape = cudnn_shape(v, v.input(1), v.input(6));
+  const auto stride = [&](size_t i) { return v.has_output(i) ? v.output(i).row_stride : 0; };
+  shape.dq_stride = stride(0);
+  shape.dk_stride = stride(1);
+  shape.dv_stride = stride(2);
+  return std::max(attention_own_backward_workspace(shape.rows, shape.heads),
+                  attention_cudnn_backward_workspace(shape));
+}
+
 void derive(DeriveContext& c) {
   const OpCall& call = c.call();
   const TensorId dq = c.gradient_slot(0), dk = c.gradient_slot(1), dv = c.gradient_slot(2);
@@ -95,25 +124,41 @@ std::vector<OutputSpec> infer_cached(const CallView& v) {
   return {{v.input(0).dtype, {v.input(0).shape.rows(), v.input(0).shape.row_size()}, v.input(0).count}};
 }
 
+int64_t cuda_workspace_cached(const CallView& v) {
+  const Attributes& a = v.attributes();
+  return attention_cached_workspace(v.input(0).shape.rows(), v.input(3).shape.rows() - 1, a.integer("heads"),
+                                    a.integer("kv_heads"), a.integer("head_dim"), a.integer("capacity"));
+}
+
 Attributes attributes_of(const AttentionOptions& o) {
   return {{"heads", o.num_heads},
           {"kv_heads", o.num_key_value_heads},
           {"head_dim", o.head_dim},
           {"scale", o.scale},
-          {"window", o.window}};
+          {"window", o.window},
+          {"max_length", o.max_length},
+          {"deterministic", int64_t{o.deterministic}},
+          {"own", int64_t{o.own_kernels}}};
 }
 
 }  // namespace
 
-const Op attention_op = {
-    .name = "attention", .infer = infer, .cost = cost, .derive = derive, .run_cpu = run_attention_forward};
+const Op attention_op = {.name = "attention",
+                         .infer = infer,
+                         .cost = cost,
+                         .derive = derive,
+                         .cuda_workspace = cuda_workspace,
+                         .run_cpu = run_attention_forward};
 const Op attention_backward_op = {.name = "attention_backward",
                                   .infer = infer_backward,
                                   .cost = cost_backward,
                                   .workspace = workspace_backward,
+                                  .cuda_workspace = cuda_workspace_backward,
                                   .run_cpu = run_attention_backward};
-const Op attention_cached_op = {
-    .name = "attention_cached", .infer = infer_cached, .run_cpu = run_attention_cached};
+const Op attention_cached_op = {.name = "attention_cached",
+                                .infer = infer_cached,
+                                .cuda_workspace = cuda_workspace_cached,
+                                .run_cpu = run_attention_cached};
 
 TensorId attention(ProgramBuilder& b, const std::string& name, TensorId q, TensorId k, TensorId v,
                    TensorId cu_seqlens, const AttentionOptions& options) {

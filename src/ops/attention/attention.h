@@ -24,7 +24,10 @@ extern const Op attention_op, attention_backward_op, attention_cached_op;
 struct AttentionOptions {
   int64_t num_heads = 0, num_key_value_heads = 0, head_dim = 0;
   double scale = 0;
-  int64_t window = 0;  // 0: unlimited
+  int64_t window = 0;      // 0: unlimited
+  int64_t max_length = 0;  // tokens of the longest document, at most; 0: not known
+  // On a GPU: equal bits on every run; our own kernels instead of the library's.
+  bool deterministic = false, own_kernels = false;
 };
 
 TensorId attention(ProgramBuilder& b, const std::string& name, TensorId q, TensorId k, TensorId v,

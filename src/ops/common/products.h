@@ -2,6 +2,7 @@
 // transpose.
 #pragma once
 #include "gemm/gemm.h"
+#include "gemm/gemm_cuda.h"
 #include "tensor/operand.h"
 
 namespace serval {
@@ -23,16 +24,27 @@ struct Matrix {
   }
 };
 
-// c = alpha * a b (+ bias) (+ c).
-inline void multiply(const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
-                     bool accumulate = false, const Operand* bias = nullptr) {
+inline GemmArgs product(const Matrix& a, const Matrix& b, const Matrix& c, double alpha, bool accumulate,
+                        const Operand* bias) {
   GemmArgs args{.m = c.rows, .n = c.columns, .k = a.columns};
   args.a = a.data, args.a_dtype = a.dtype, args.a_stride = a.stride, args.a_transposed = a.transposed;
   args.b = b.data, args.b_dtype = b.dtype, args.b_stride = b.stride, args.b_transposed = b.transposed;
   args.c = c.data, args.c_dtype = c.dtype, args.c_stride = c.stride;
   args.alpha = alpha, args.accumulate = accumulate;
   if (bias != nullptr && *bias) args.bias = bias->data, args.bias_dtype = bias->dtype;
-  gemm(args);
+  return args;
+}
+
+// c = alpha * a b (+ bias) (+ c).
+inline void multiply(const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
+                     bool accumulate = false, const Operand* bias = nullptr) {
+  gemm(product(a, b, c, alpha, accumulate, bias));
+}
+
+// The same on a GPU; only in a build with CUDA.
+inline void multiply_cuda(void* stream, const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
+                          bool accumulate = false, const Operand* bias = nullptr) {
+  gemm_cuda(product(a, b, c, alpha, accumulate, bias), stream);
 }
 
 }  // namespace serval

@@ -1,5 +1,7 @@
 #include "ops/head/head.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/common/kernel.h"
 #include "ops/head/head_kernels.h"
@@ -10,6 +12,48 @@ void run_head_loss(const KernelContext& c);
 void run_head_logprobs(const KernelContext& c);
 void run_head_backward(const KernelContext& c);
 void run_logits(const KernelContext& c);
+
+namespace {
+int64_t forced_chunk_rows = 0;
+}
+void set_head_chunk_rows_for_tests(int64_t rows) {
+  forced_chunk_rows = rows;
+}
+
+int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
+  if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
+  const int64_t fitting = (int64_t{96} << 20) / (4 * vocab_size) / 16 * 16;
+  return std::max<int64_t>(1, std::min(rows, std::max<int64_t>(16, fitting)));
+}
+
+int64_t head_cuda_chunk_rows(int64_t vocab_size, int64_t rows, DType dtype) {
+  if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
+  const int64_t row_bytes = head_cuda_stride(vocab_size) * size_of(dtype);
+  const int64_t fitting = std::max<int64_t>(128, (int64_t{320} << 20) / row_bytes / 128 * 128);
+  const int64_t chunks = std::max<int64_t>(1, (rows + fitting - 1) / fitting);
+  return std::clamp<int64_t>(((rows + chunks - 1) / chunks + 127) / 128 * 128, 1, std::max<int64_t>(rows, 1));
+}
+
+HeadCudaLayout head_cuda_layout(const HeadSizes& s) {
+  HeadCudaLayout layout;
+  layout.chunk = head_cuda_chunk_rows(s.vocab_size, s.label_rows, s.dtype);
+  layout.logits_stride = head_cuda_stride(s.vocab_size);
+  layout.hidden_stride = head_cuda_stride(s.hidden_size);
+  const auto take = [&](int64_t bytes) {
+    const int64_t offset = layout.bytes;
+    layout.bytes += (bytes + 255) / 256 * 256;
+    return offset;
+  };
+  layout.logits = take(layout.chunk * layout.logits_stride * size_of(s.dtype));
+  layout.hidden = take(layout.chunk * layout.hidden_stride * size_of(s.dtype));
+  if (s.gives_d_hidden) {
+    layout.d_hidden = take(layout.chunk * layout.hidden_stride * size_of(s.dtype));
+    layout.labelled = take(s.hidden_rows);
+  }
+  layout.nll = take(s.label_rows * 8);
+  layout.correct = take(s.label_rows * 4);
+  return layout;
+}
 
 namespace ops {
 namespace {
@@ -32,7 +76,9 @@ Cost chunked_cost(const CallView& v, size_t hidden, double products) {
   // The weight is read once a chunk by each product.
   const auto& weight = v.input(hidden + 1);
   const int64_t rows = v.input(hidden + 2).shape.rows();
-  const int64_t chunk = head_chunk_rows(weight.shape.rows(), rows);
+  const int64_t chunk = v.program.device == DeviceKind::cuda
+                            ? head_cuda_chunk_rows(weight.shape.rows(), rows, weight.dtype)
+                            : head_chunk_rows(weight.shape.rows(), rows);
   const int64_t chunks = (rows + chunk - 1) / chunk;
   return {products * product_flops(v, hidden),
           products * static_cast<double>(chunks) *
@@ -53,8 +99,20 @@ int64_t workspace_of(const CallView& v, size_t hidden) {
   return head_workspace_bytes(v.input(hidden + 2).shape.rows(), v.input(hidden + 1).shape.rows(),
                               v.input(hidden).shape.row_size(), v.input(hidden).dtype);
 }
+int64_t cuda_workspace_of(const CallView& v, size_t hidden, bool gives_d_hidden) {
+  return head_cuda_layout({.label_rows = v.input(hidden + 2).shape.rows(),
+                           .hidden_rows = v.input(hidden).shape.rows(),
+                           .vocab_size = v.input(hidden + 1).shape.rows(),
+                           .hidden_size = v.input(hidden).shape.row_size(),
+                           .dtype = v.input(hidden).dtype,
+                           .gives_d_hidden = gives_d_hidden})
+      .bytes;
+}
 int64_t workspace_loss(const CallView& v) {
   return workspace_of(v, 0);
+}
+int64_t cuda_workspace_loss(const CallView& v) {
+  return cuda_workspace_of(v, 0, v.has_output(0));
 }
 void derive_loss(DeriveContext& c) {
   c.give(0, c.call().outputs[0]);
@@ -68,6 +126,9 @@ std::vector<OutputSpec> infer_logprobs(const CallView& v) {
 Cost cost_logprobs(const CallView& v) {
   return chunked_cost(v, 0, 1);
 }
+int64_t cuda_workspace_logprobs(const CallView& v) {
+  return cuda_workspace_of(v, 0, false);
+}
 
 // inputs: d_logprobs, hidden, weight, label_rows, labels; updates: d_weight?; outputs: d_hidden
 std::vector<OutputSpec> infer_backward(const CallView& v) {
@@ -79,6 +140,9 @@ Cost cost_backward(const CallView& v) {
 }
 int64_t workspace_backward(const CallView& v) {
   return workspace_of(v, 1);
+}
+int64_t cuda_workspace_backward(const CallView& v) {
+  return cuda_workspace_of(v, 1, true);
 }
 
 void derive_logprobs(DeriveContext& c) {
@@ -100,6 +164,9 @@ Cost cost_logits(const CallView& v) {
 int64_t workspace_logits(const CallView& v) {
   return v.input(2).shape.rows() * v.input(0).shape.row_size() * size_of(v.input(0).dtype);
 }
+int64_t cuda_workspace_logits(const CallView& v) {
+  return v.input(2).shape.rows() * head_cuda_stride(v.input(0).shape.row_size()) * size_of(v.input(0).dtype);
+}
 
 }  // namespace
 
@@ -109,22 +176,26 @@ const Op head_loss_op = {.name = "head_loss",
                          .derive = derive_loss,
                          .is_loss = true,
                          .workspace = workspace_loss,
+                         .cuda_workspace = cuda_workspace_loss,
                          .run_cpu = run_head_loss};
 const Op head_logprobs_op = {.name = "head_logprobs",
                              .infer = infer_logprobs,
                              .cost = cost_logprobs,
                              .derive = derive_logprobs,
                              .workspace = workspace_loss,
+                             .cuda_workspace = cuda_workspace_logprobs,
                              .run_cpu = run_head_logprobs};
 const Op head_backward_op = {.name = "head_backward",
                              .infer = infer_backward,
                              .cost = cost_backward,
                              .workspace = workspace_backward,
+                             .cuda_workspace = cuda_workspace_backward,
                              .run_cpu = run_head_backward};
 const Op logits_op = {.name = "logits",
                       .infer = infer_logits,
                       .cost = cost_logits,
                       .workspace = workspace_logits,
+                      .cuda_workspace = cuda_workspace_logits,
                       .run_cpu = run_logits};
 
 void head_loss(ProgramBuilder& b, const std::string& name, const HeadLossOperands& o) {

@@ -9,19 +9,6 @@ namespace serval {
 SERVAL_CPU_FUNCTION(head_softmax, SoftmaxArgs)
 
 namespace {
-int64_t forced_chunk_rows = 0;
-}
-void set_head_chunk_rows_for_tests(int64_t rows) {
-  forced_chunk_rows = rows;
-}
-
-int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
-  if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
-  const int64_t fitting = (int64_t{96} << 20) / (4 * vocab_size) / 16 * 16;
-  return std::max<int64_t>(1, std::min(rows, std::max<int64_t>(16, fitting)));
-}
-
-namespace {
 
 int64_t aligned(int64_t bytes) {
   return (bytes + 63) / 64 * 64;

@@ -12,6 +12,29 @@ int64_t head_chunk_rows(int64_t vocab_size, int64_t rows);
 void set_head_chunk_rows_for_tests(int64_t rows);
 int64_t head_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hidden_size, DType dtype);
 
+// The workspace of one call on a GPU, where a chunk's logits have the compute type. Offsets count bytes.
+struct HeadCudaLayout {
+  int64_t chunk = 0;                             // label rows of one chunk
+  int64_t logits_stride = 0, hidden_stride = 0;  // elements; every row begins at a multiple of 16 bytes
+  int64_t logits = 0;                            // [chunk, logits_stride]
+  int64_t hidden = 0, d_hidden = 0;              // [chunk, hidden_stride]: the gathered rows, their gradient
+  int64_t labelled = 0;                          // a byte for each hidden row: whether it has a label
+  int64_t nll = 0, correct = 0;                  // f64 and i32 for each label row
+  int64_t bytes = 0;
+};
+struct HeadSizes {
+  int64_t label_rows = 0, hidden_rows = 0, vocab_size = 0, hidden_size = 0;
+  DType dtype = DType::f32;
+  bool gives_d_hidden = false;
+};
+HeadCudaLayout head_cuda_layout(const HeadSizes& sizes);
+// Rows of one chunk on a GPU: about 320 MiB of logits, a multiple of 128 rows, in chunks of like size.
+int64_t head_cuda_chunk_rows(int64_t vocab_size, int64_t rows, DType dtype);
+// The stride of rows that begin at multiples of 16 bytes.
+inline int64_t head_cuda_stride(int64_t row_size) {
+  return (row_size + 7) / 8 * 8;
+}
+
 // One chunk of logits [rows, vocab_size] in the wide type (f32, or f64), turned in place into the gradient of
 // the logits in the compute type (each row's gradient begins where its logits began).
 struct SoftmaxArgs {

@@ -43,7 +43,25 @@ std::vector<OutputSpec> infer(const CallView& v) {
     SERVAL_CHECK(v.attributes().number("dropout") == 0 || v.has_input(random));
   }
   return {{input.dtype, {input.shape.rows(), w.shape.rows()}, input.count},
-          {input.dtype, {input.shape.rows(), rank}, input.count, ".adapter", rank == 0}};
+          {input.dtype, {input.shape.rows(), rank}, input.count, ".adapter", rank == 0},
+          {.absent = true}};
+}
+
+// The weight stands in a wider storage where it has an adapter.
+bool has_storage(const TensorDecl& weight, int64_t rank) {
+  return rank > 0 && weight.row_stride >= weight.shape.row_size() + linear_side_columns(rank);
+}
+SideColumns side_columns(const CallView& v) {
+  using namespace linear_forward_operands;
+  const int64_t rank = sum(v.attributes().integers("ranks"));
+  if (!has_storage(v.input(weight), rank)) return {};
+  return {.columns = linear_side_columns(rank), .input = x, .output = x_side, .copy = u};
+}
+SideColumns side_columns_backward(const CallView& v) {
+  using namespace linear_backward_operands;
+  const int64_t rank = sum(v.attributes().integers("ranks"));
+  if (!has_storage(v.input(weight), rank)) return {};
+  return {.columns = linear_side_columns(rank), .input = dy, .output = dy_side, .copy = dy_side};
 }
 
 double product_flops(int64_t rows, const TensorDecl& weight) {
@@ -82,7 +100,8 @@ std::vector<OutputSpec> infer_backward(const CallView& v) {
            {grad.shape.rows(), v.input(weight).shape.row_size()},
            grad.count,
            ".gradient",
-           v.attributes().integer("wants_dx") == 0}};
+           v.attributes().integer("wants_dx") == 0},
+          {.absent = true}};
 }
 Cost cost_backward(const CallView& v) {
   using namespace linear_backward_operands;
@@ -120,7 +139,7 @@ void derive(DeriveContext& c) {
   if (updates[0] == kNone && updates[2] == kNone) inputs[1] = kNone;
   Attributes attributes = call.attributes;
   attributes.set("wants_dx", int64_t{dx != kNone});
-  c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx});
+  c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx, kNone});
 }
 
 }  // namespace
@@ -130,12 +149,18 @@ const Op linear_op = {.name = "linear",
                       .cost = cost,
                       .derive = derive,
                       .workspace = workspace,
+                      .side_columns = side_columns,
                       .run_cpu = run_linear_forward};
 const Op linear_backward_op = {.name = "linear_backward",
                                .infer = infer_backward,
                                .cost = cost_backward,
                                .workspace = workspace_backward,
+                               .side_columns = side_columns_backward,
                                .run_cpu = run_linear_backward};
+
+int64_t linear_side_columns(int64_t rank) {
+  return (rank + 15) / 16 * 16;
+}
 
 TensorId linear(ProgramBuilder& b, const std::string& name, TensorId x, TensorId weight, TensorId bias,
                 const std::vector<int64_t>& segments, const LinearAdapter& adapter) {

@@ -10,6 +10,11 @@
 //   dx = dy W + sum_i dropout_i^T(v_i A_i),  dA_i += v_i^T dropout_i(x),  dB_i += s_i dy_i^T u_i,
 //   dW += dy^T x,  d_bias += column sums of dy. Parameter gradients are added to f32 states (f64 in f64
 //   programs).
+//
+// On a GPU the adapter lies beside and below the weight, in one storage [N + S, K + S] of which W is the corner
+// [N, K], B_i stands in row i's columns from K on, and A in the rows from N on; the rest is zero. x has S
+// columns beside its rows, which take s_i u_i, and dy has S columns for v: then y = [x | s u] [W | B]^T and
+// dx = [dy | v] [W ; A] are one product each. There u is kept multiplied by s_i.
 #pragma once
 #include <string>
 #include <vector>
@@ -28,6 +33,9 @@ struct LinearAdapter {
   double dropout = 0;
   TensorId random = kNone;  // input i64[3]: seed, step, micro-step; needed with dropout
 };
+
+// S for a stacked rank R: 0 without an adapter.
+int64_t linear_side_columns(int64_t rank);
 
 // Returns y [T, N]; take segments with ProgramBuilder::columns.
 TensorId linear(ProgramBuilder& b, const std::string& name, TensorId x, TensorId weight, TensorId bias,

@@ -2,19 +2,19 @@
 #pragma once
 #include <cstdint>
 
-#include "program/op.h"
+#include "tensor/operand.h"
 
 namespace serval {
 
 namespace linear_forward_operands {
 enum Input { x, weight, bias, a, random, first_b };
-enum Output { y, u };
+enum Output { y, u, x_side };
 }  // namespace linear_forward_operands
 
 namespace linear_backward_operands {
 enum Input { dy, x, weight, a, random, u, first_b };
 enum Update { d_weight, d_bias, d_a, first_d_b };
-enum Output { dx };
+enum Output { dx, dy_side };
 }  // namespace linear_backward_operands
 
 // out[t, :] = x[t, :] * mask / (1 - p), or out += x * mask / (1 - p).

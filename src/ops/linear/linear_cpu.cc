@@ -44,7 +44,9 @@ void run_linear_forward(const KernelContext& c) {
   multiply(input, Matrix::of(c.input(weight)).t(), out, 1, false, &c.input(bias));
   const auto segments = adapted_segments(c);
   if (segments.empty()) return;
-  const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.output(u));
+  // The CPU gains nothing from the columns beside x; they hold u where nobody else needs it.
+  const Matrix adapter = Matrix::of(c.input(a)),
+               low = Matrix::of(c.output(u) ? c.output(u) : c.output(x_side)).column_range(0, adapter.rows);
   const double p = c.attributes->number("dropout");
   if (p == 0) multiply(input, adapter.t(), low);
   for (const Segment& s : segments) {

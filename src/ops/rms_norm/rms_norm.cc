@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "ops/common/kernel.h"
+#include "ops/rms_norm/rms_norm_cuda.h"
 #include "program/derive.h"
 
 namespace serval {
@@ -36,6 +37,11 @@ Cost cost_backward(const CallView& v) {
 }
 int64_t workspace_backward(const CallView& v) {
   return v.has_update(0) ? v.input(1).shape.rows() * static_cast<int64_t>(sizeof(double)) : 0;
+}
+int64_t cuda_workspace_backward(const CallView& v) {
+  if (!v.has_update(0)) return 0;
+  return norm_backward_numbers(v.input(1).shape.rows(), v.input(1).shape.row_size()) *
+         static_cast<int64_t>(sizeof(float));
 }
 
 void derive(DeriveContext& c) {
@@ -76,6 +82,7 @@ const Op rms_norm_backward_op = {.name = "rms_norm_backward",
                                  .infer = infer_backward,
                                  .cost = cost_backward,
                                  .workspace = workspace_backward,
+                                 .cuda_workspace = cuda_workspace_backward,
                                  .run_cpu = run_rms_norm_backward};
 
 TensorId rms_norm(ProgramBuilder& b, const std::string& name, TensorId x, TensorId weight, double eps) {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "ops/common/kernel.h"
+#include "ops/rope/rope_cuda.h"
 #include "program/derive.h"
 
 namespace serval {
@@ -51,6 +52,11 @@ int64_t workspace_backward(const CallView& v) {
   return v.input(0).shape.rows() * v.attributes().integer("head_dim") * 2 *
          static_cast<int64_t>(sizeof(double));
 }
+int64_t cuda_workspace_backward(const CallView& v) {
+  if (!v.has_update(0) && !v.has_update(1)) return 0;
+  return rope_backward_numbers(v.input(0).shape.rows(), v.attributes().integer("head_dim")) *
+         static_cast<int64_t>(sizeof(float));
+}
 
 void derive(DeriveContext& c) {
   const OpCall& call = c.call();
@@ -78,6 +84,7 @@ const Op qk_norm_rope_backward_op = {.name = "qk_norm_rope_backward",
                                      .infer = infer_backward,
                                      .cost = cost_backward,
                                      .workspace = workspace_backward,
+                                     .cuda_workspace = cuda_workspace_backward,
                                      .run_cpu = run_qk_norm_rope_backward};
 
 RopeTable rope_table(ProgramBuilder& b, const std::string& name, TensorId positions,

@@ -1,0 +1,272 @@
+// The linear op on a GPU: the library's products, and small kernels for dropout and bias gradients. The maths
+// is in linear.h.
+#include <string>
+#include <vector>
+
+#include "base/philox.h"
+#include "ops/common/cuda_kernel.h"
+#include "ops/common/products.h"
+#include "ops/linear/linear_calls.h"
+
+namespace serval {
+namespace {
+
+using namespace cuda;
+
+// One adapted segment: its place among the outputs and in the stacked adapter.
+struct Segment {
+  int index = 0;
+  int64_t column = 0, size = 0, rank_begin = 0, rank = 0;
+  double scale = 0;
+  uint64_t name_hash = 0;
+};
+
+std::vector<Segment> adapted_segments(const KernelContext& c) {
+  const auto& sizes = c.attributes->integers("segments");
+  const auto& ranks = c.attributes->integers("ranks");
+  const auto& scales = c.attributes->numbers("scales");
+  std::vector<Segment> segments;
+  int64_t column = 0, rank = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (ranks[i] > 0)
+      segments.push_back({static_cast<int>(i), column, sizes[i], rank, ranks[i], scales[i],
+                          stable_hash(std::string(c.name) + "." + std::to_string(i))});
+    column += sizes[i];
+    rank += ranks[i];
+  }
+  return segments;
+}
+
+struct Dropout {
+  const void* x;
+  void* out;
+  int64_t rows, columns, x_stride, out_stride;
+  float scale;     // 1 / (1 - p)
+  uint32_t limit;  // an element is kept where its random word is below: (1 - p) 2^32
+  bool accumulate;
+  const int64_t* random;  // seed, step, micro-step
+  uint64_t name_hash;
+};
+
+// Four elements of a row share one block of random numbers, as on the CPU.
+template <class T>
+__global__ void dropout_kernel(Dropout d) {
+  const int64_t quads = (d.columns + 3) / 4, quad = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (quad >= quads * d.rows) return;
+  const PhiloxKey key = philox_key(static_cast<uint64_t>(d.random[0]), d.name_hash,
+                                   static_cast<uint32_t>(d.random[1]), static_cast<uint32_t>(d.random[2]));
+  const auto words = philox_block(key, static_cast<uint64_t>(quad));
+  const int64_t row = quad / quads;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int64_t column = quad % quads * 4 + i;
+    if (column >= d.columns) return;
+    const float value = to_float(static_cast<const T*>(d.x)[row * d.x_stride + column]);
+    const float kept = words[i] < d.limit ? value * d.scale : 0.0f;
+    T* target = static_cast<T*>(d.out) + row * d.out_stride + column;
+    *target = from_float<T>(d.accumulate ? to_float(*target) + kept : kept);
+  }
+}
+
+template <class T>
+void start_dropout(const Dropout& d, void* stream) {
+  const unsigned blocks = blocks_for((d.columns + 3) / 4 * d.rows, 256);
+  if (blocks == 0) return;
+  dropout_kernel<T><<<blocks, 256, 0, as_stream(stream)>>>(d);
+  SERVAL_CUDA(cudaGetLastError());
+}
+
+void drop(const Matrix& x, const Matrix& out, bool accumulate, double p, const int64_t* random,
+          uint64_t name_hash, void* stream) {
+  const Dropout d{x.data,
+                  out.data,
+                  x.rows,
+                  x.columns,
+                  x.stride,
+                  out.stride,
+                  static_cast<float>(1 / (1 - p)),
+                  p > 0 ? static_cast<uint32_t>((1 - p) * 4294967296.0) : UINT32_MAX,
+                  accumulate,
+                  random,
+                  name_hash};
+  SERVAL_CUDA_DISPATCH(x.dtype, start_dropout, d, stream);
+}
+
+constexpr int kColumns = 32, kLanes = 16;
+
+// target[j] += sum over rows of dy[:, j]: each lane adds every 16th row, then the lanes are added in order.
+template <class T>
+__global__ void column_sums_kernel(const T* dy, int64_t rows, int64_t columns, int64_t stride,
+                                   float* target) {
+  __shared__ float partial[kLanes][kColumns];
+  const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  float sum = 0;
+  if (column < columns)
+    for (int64_t row = threadIdx.y; row < rows; row += kLanes) sum += to_float(dy[row * stride + column]);
+  partial[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns) return;
+  for (int lane = 1; lane < kLanes; ++lane) sum += partial[lane][threadIdx.x];
+  target[column] += sum;
+}
+
+template <class T>
+void add_column_sums(const Operand& dy, const Operand& target, void* stream) {
+  column_sums_kernel<T><<<blocks_for(dy.row_size, kColumns), dim3(kColumns, kLanes), 0, as_stream(stream)>>>(
+      dy.as<T>(), dy.rows, dy.row_size, dy.row_stride, target.as<float>());
+  SERVAL_CUDA(cudaGetLastError());
+}
+
+template <class T>
+__global__ void copy_columns_kernel(const T* from, int64_t from_stride, T* to, int64_t to_stride,
+                                    int64_t rows, int64_t columns) {
+  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= rows * columns) return;
+  to[i / columns * to_stride + i % columns] = from[i / columns * from_stride + i % columns];
+}
+
+template <class T>
+void copy_columns(const Matrix& from, const Matrix& to, void* stream) {
+  const unsigned blocks = blocks_for(to.rows * to.columns, 256);
+  if (blocks == 0) return;
+  copy_columns_kernel<T><<<blocks, 256, 0, as_stream(stream)>>>(static_cast<const T*>(from.data), from.stride,
+                                                                static_cast<T*>(to.data), to.stride, to.rows,
+                                                                to.columns);
+  SERVAL_CUDA(cudaGetLastError());
+}
+
+bool equal_scales(const std::vector<Segment>& segments) {
+  for (const Segment& s : segments)
+    if (s.scale != segments[0].scale) return false;
+  return true;
+}
+
+// A matrix with more of its storage's columns, or rows.
+Matrix widened(Matrix m, int64_t columns) {
+  m.columns += columns;
+  return m;
+}
+Matrix heightened(Matrix m, int64_t rows) {
+  m.rows += rows;
+  return m;
+}
+
+}  // namespace
+
+void linear_forward_cuda(const KernelContext& c, void* stream) {
+  using namespace linear_forward_operands;
+  const Matrix input = Matrix::of(c.input(x)), out = Matrix::of(c.output(y)),
+               frozen = Matrix::of(c.input(weight));
+  const auto segments = adapted_segments(c);
+  if (segments.empty()) {
+    multiply_cuda(stream, input, frozen.t(), out, 1, false, &c.input(bias));
+    return;
+  }
+  const Operand& side = c.output(x_side);
+  const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(side ? side : c.output(u));
+  const int64_t rank = adapter.rows, rest = low.columns - rank;
+  const double p = c.attributes->number("dropout");
+  const bool at_once = p == 0 && equal_scales(segments);
+  // Rows of the storage below the adapter are zeros, and so the columns that they give.
+  if (at_once) multiply_cuda(stream, input, heightened(adapter, rest).t(), low, segments[0].scale);
+  for (const Segment& s : segments) {
+    if (at_once) break;
+    Matrix factor = input;
+    if (p > 0) {
+      factor.data = c.workspace;
+      factor.stride = input.columns;
+      drop(input, factor, false, p, c.input(random).as<int64_t>(), s.name_hash, stream);
+    }
+    multiply_cuda(stream, factor, adapter.row_range(s.rank_begin, s.rank).t(),
+                  low.column_range(s.rank_begin, s.rank), s.scale);
+  }
+  if (!at_once && rest > 0)
+    multiply_cuda(stream, input, heightened(adapter, rest).row_range(rank, rest).t(),
+                  low.column_range(rank, rest));
+  if (side) {
+    multiply_cuda(stream, widened(input, side.row_size), widened(frozen, side.row_size).t(), out, 1, false,
+                  &c.input(bias));
+    if (c.output(u)) SERVAL_CUDA_DISPATCH(input.dtype, copy_columns, low, Matrix::of(c.output(u)), stream);
+    return;
+  }
+  multiply_cuda(stream, input, frozen.t(), out, 1, false, &c.input(bias));
+  for (const Segment& s : segments)
+    multiply_cuda(stream, low.column_range(s.rank_begin, s.rank), Matrix::of(c.input(first_b + s.index)).t(),
+                  out.column_range(s.column, s.size), 1, true);
+}
+
+void linear_backward_cuda(const KernelContext& c, void* stream) {
+  using namespace linear_backward_operands;
+  const Matrix grad = Matrix::of(c.input(dy)), frozen = Matrix::of(c.input(weight));
+  const Matrix input = Matrix::of(c.input(x));  // absent unless a weight or an A trains
+  const bool wants_dx = static_cast<bool>(c.output(dx));
+  const Matrix out = Matrix::of(c.output(dx));
+  if (c.update(d_weight)) multiply_cuda(stream, grad.t(), input, Matrix::of(c.update(d_weight)), 1, true);
+  if (c.update(d_bias))
+    SERVAL_CUDA_DISPATCH(grad.dtype, add_column_sums, c.input(dy), c.update(d_bias), stream);
+  const auto segments = adapted_segments(c);
+  if (segments.empty()) {
+    if (wants_dx) multiply_cuda(stream, grad, frozen, out);
+    return;
+  }
+
+  const Operand& side = c.output(dy_side);
+  const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.input(u));
+  const bool trains_a = static_cast<bool>(c.update(d_a));
+  const double p = c.attributes->number("dropout");
+  const int64_t rank = low.columns;
+  const Matrix v = side ? Matrix::of(side) : Matrix{c.workspace, grad.dtype, grad.rows, rank, rank, false};
+  if (side && equal_scales(segments)) {
+    // The columns beside the weight hold every B and zeros.
+    Matrix b = frozen;
+    b.data = static_cast<char*>(frozen.data) + frozen.columns * size_of(frozen.dtype);
+    b.columns = v.columns;
+    multiply_cuda(stream, grad, b, v, segments[0].scale);
+  } else {
+    for (const Segment& s : segments)
+      multiply_cuda(stream, grad.column_range(s.column, s.size), Matrix::of(c.input(first_b + s.index)),
+                    v.column_range(s.rank_begin, s.rank), s.scale);
+    if (v.columns > rank)
+      SERVAL_CUDA(cudaMemset2DAsync(static_cast<char*>(v.data) + rank * size_of(v.dtype),
+                                    static_cast<size_t>(v.stride * size_of(v.dtype)), 0,
+                                    static_cast<size_t>((v.columns - rank) * size_of(v.dtype)),
+                                    static_cast<size_t>(v.rows), as_stream(stream)));
+  }
+  for (const Segment& s : segments)
+    if (c.update(first_d_b + s.index))
+      multiply_cuda(stream, grad.column_range(s.column, s.size).t(), low.column_range(s.rank_begin, s.rank),
+                    Matrix::of(c.update(first_d_b + s.index)), 1, true);
+  const Matrix v_rank = v.column_range(0, rank);
+  if (p == 0) {
+    if (wants_dx && side) {
+      multiply_cuda(stream, widened(grad, v.columns), heightened(frozen, v.columns), out);
+    } else if (wants_dx) {
+      multiply_cuda(stream, grad, frozen, out);
+      multiply_cuda(stream, v_rank, adapter, out, 1, true);
+    }
+    if (trains_a) multiply_cuda(stream, v_rank.t(), input, Matrix::of(c.update(d_a)), 1, true);
+    return;
+  }
+  if (wants_dx) multiply_cuda(stream, grad, frozen, out);
+  const Matrix copy{static_cast<char*>(c.workspace) + (grad.rows * rank * size_of(grad.dtype) + 63) / 64 * 64,
+                    grad.dtype,
+                    grad.rows,
+                    frozen.columns,
+                    frozen.columns,
+                    false};
+  for (const Segment& s : segments) {
+    const Matrix v_part = v.column_range(s.rank_begin, s.rank);
+    const int64_t* state = c.input(random).as<int64_t>();
+    if (wants_dx) {
+      multiply_cuda(stream, v_part, adapter.row_range(s.rank_begin, s.rank), copy);
+      drop(copy, out, true, p, state, s.name_hash, stream);
+    }
+    if (trains_a) {
+      drop(input, copy, false, p, state, s.name_hash, stream);
+      multiply_cuda(stream, v_part.t(), copy, Matrix::of(c.update(d_a)).row_range(s.rank_begin, s.rank), 1,
+                    true);
+    }
+  }
+}
+
+}  // namespace serval

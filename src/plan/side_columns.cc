@@ -1,0 +1,69 @@
+#include "plan/side_columns.h"
+
+#include <set>
+#include <vector>
+
+#include "program/op.h"
+
+namespace serval {
+namespace {
+
+std::vector<bool> read_tensors(const Program& program) {
+  std::vector<bool> read(program.tensors.size(), false);
+  for (const OpCall& call : program.calls)
+    for (const auto* list : {&call.inputs, &call.updates})
+      for (const TensorId id : *list)
+        if (id != kNone) read[static_cast<size_t>(id)] = read[static_cast<size_t>(program.root(id))] = true;
+  return read;
+}
+
+// The tensor and its views become views of a new tensor with more columns; returns the new columns.
+TensorId widen(Program& program, TensorId id, int64_t columns) {
+  const TensorDecl old = program.tensor(id);
+  const int64_t size = old.shape.row_size(), stride = size + columns;
+  TensorDecl wide = old;
+  wide.name += "+side";
+  wide.shape = {old.shape.rows(), stride};
+  wide.row_stride = stride;
+  wide.keep = false;
+  program.tensors.push_back(wide);
+  const auto root = static_cast<TensorId>(program.tensors.size() - 1);
+  for (TensorId i = 0; i < root; ++i) {
+    TensorDecl& decl = program.tensor(i);
+    if (i != id && decl.base != id) continue;
+    decl.offset = decl.offset / old.row_stride * stride + decl.offset % old.row_stride;
+    decl.row_stride = stride;
+    decl.base = root;
+  }
+  TensorDecl side = wide;
+  side.name = old.name + ".side";
+  side.shape = {old.shape.rows(), columns};
+  side.base = root;
+  side.offset = size;
+  program.tensors.push_back(std::move(side));
+  return static_cast<TensorId>(program.tensors.size() - 1);
+}
+
+}  // namespace
+
+Program add_side_columns(Program program) {
+  const std::vector<bool> read = read_tensors(program);
+  std::set<TensorId> widened;
+  for (OpCall& call : program.calls) {
+    if (call.op->side_columns == nullptr) continue;
+    const SideColumns side = call.op->side_columns(CallView{program, call});
+    if (side.columns == 0) continue;
+    const TensorId id = call.inputs[side.input];
+    const TensorDecl& decl = program.tensor(id);
+    if (decl.kind != TensorKind::temporary || decl.base != kNone || widened.contains(id)) continue;
+    widened.insert(id);
+    call.outputs[side.output] = widen(program, id, side.columns);
+    TensorId& copy = call.outputs[side.copy];
+    if (copy != kNone && side.copy != side.output && static_cast<size_t>(copy) < read.size() &&
+        !read[static_cast<size_t>(copy)])
+      copy = kNone;
+  }
+  return program;
+}
+
+}  // namespace serval
