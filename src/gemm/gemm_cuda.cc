@@ -250,9 +250,10 @@ class Products {
                       p.c, &algorithm, workspace_, static_cast<size_t>(kGemmCudaWorkspaceBytes), stream);
   }
 
-  // Times what the library proposes, best first by its own guess; one that is far off is not repeated.
+  // Times what the library proposes: once each, then the quickest few again, for their differences are small.
   void tune(const Key& key, Product& p, const GemmArgs& args, cudaStream_t stream) {
-    constexpr int kProposals = 32, kRepeats = 5;
+    constexpr int kProposals = 32, kRounds = 3, kRepeats = 4;
+    constexpr size_t kFinalists = 5;
     cudaEvent_t begin = nullptr, end = nullptr;
     SERVAL_CUDA(cudaEventCreate(&begin));
     SERVAL_CUDA(cudaEventCreate(&end));
@@ -266,15 +267,22 @@ class Products {
       SERVAL_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
       return milliseconds / static_cast<float>(repeats);
     };
-    float best = 1e30f;
+    std::vector<std::pair<float, cublasLtMatmulAlgo_t>> timed;
     for (const auto& proposal : proposals(key, p, kProposals)) {
-      time(proposal.algo, 1);
-      if (time(proposal.algo, 1) > 1.15f * best) continue;
-      const float spent = time(proposal.algo, kRepeats);
-      if (spent < best) {
-        best = spent;
-        p.algorithm = proposal.algo;
-      }
+      time(proposal.algo, 1);  // loads its code
+      timed.emplace_back(time(proposal.algo, 1), proposal.algo);
+    }
+    std::stable_sort(timed.begin(), timed.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    timed.resize(std::min(timed.size(), kFinalists));
+    for (auto& entry : timed) entry.first = 1e30f;
+    for (int round = 0; round < kRounds; ++round)
+      for (auto& [best, algorithm] : timed) best = std::min(best, time(algorithm, kRepeats));
+    float best = 1e30f;
+    for (const auto& [spent, algorithm] : timed) {
+      if (spent >= best) continue;
+      best = spent;
+      p.algorithm = algorithm;
     }
     p.tuned = true;
     SERVAL_CUDA(cudaEventDestroy(begin));

@@ -1,6 +1,5 @@
 #include "plan/side_columns.h"
 
-#include <set>
 #include <vector>
 
 #include "program/op.h"
@@ -44,25 +43,43 @@ TensorId widen(Program& program, TensorId id, int64_t columns) {
   return static_cast<TensorId>(program.tensors.size() - 1);
 }
 
-}  // namespace
+bool may_widen(const TensorDecl& decl) {
+  return decl.kind == TensorKind::temporary && decl.base == kNone;
+}
 
-Program add_side_columns(Program program) {
+void give_side_columns(Program& program) {
   const std::vector<bool> read = read_tensors(program);
-  std::set<TensorId> widened;
   for (OpCall& call : program.calls) {
     if (call.op->side_columns == nullptr) continue;
     const SideColumns side = call.op->side_columns(CallView{program, call});
     if (side.columns == 0) continue;
     const TensorId id = call.inputs[side.input];
-    const TensorDecl& decl = program.tensor(id);
-    if (decl.kind != TensorKind::temporary || decl.base != kNone || widened.contains(id)) continue;
-    widened.insert(id);
+    if (!may_widen(program.tensor(id))) continue;
     call.outputs[side.output] = widen(program, id, side.columns);
     TensorId& copy = call.outputs[side.copy];
     if (copy != kNone && side.copy != side.output && static_cast<size_t>(copy) < read.size() &&
         !read[static_cast<size_t>(copy)])
       copy = kNone;
   }
+}
+
+void align_rows(Program& program) {
+  for (const OpCall& call : program.calls) {
+    if (call.op->alike_rows == nullptr) continue;
+    const AlikeRows rows = call.op->alike_rows(CallView{program, call});
+    if (rows.given == rows.follows) continue;
+    const TensorId id = call.inputs[rows.follows];
+    const int64_t missing =
+        program.tensor(call.inputs[rows.given]).row_stride - program.tensor(id).row_stride;
+    if (missing > 0 && may_widen(program.tensor(id))) widen(program, id, missing);
+  }
+}
+
+}  // namespace
+
+Program add_side_columns(Program program) {
+  give_side_columns(program);
+  align_rows(program);
   return program;
 }
 

@@ -1,6 +1,7 @@
 // Some ops want a few columns of their own beside the rows of an input: a linear layer with adapters writes
 // x A^T beside x, so that [x | x A^T] [W | B]^T is one product. This pass widens the temporaries that such
-// calls read and gives the calls the new columns as an output. Nothing else of the program changes.
+// calls read and gives the calls the new columns as an output; then tensors whose rows had better be as far
+// apart as others' are widened too. Nothing else of the program changes.
 //
 //   program = add_side_columns(std::move(program));        // last, before the arena is planned
 #pragma once

@@ -48,6 +48,11 @@ struct SideColumns {
   size_t copy = 0;    // an output that holds the same for backward: dropped where nobody reads it
 };
 
+// Two inputs of a call whose rows had better be equally far apart.
+struct AlikeRows {
+  size_t given = 0, follows = 0;  // the second one is widened to the first one's stride; equal: none
+};
+
 struct Op {
   std::string_view name;
   // Checks the operands (SERVAL_CHECK: a wrong shape here is a bug of a model file) and describes the
@@ -70,6 +75,7 @@ struct Op {
   // The same on a GPU; nullptr: as on the CPU.
   int64_t (*cuda_workspace)(const CallView&) = nullptr;
   SideColumns (*side_columns)(const CallView&) = nullptr;
+  AlikeRows (*alike_rows)(const CallView&) = nullptr;
   void (*run_cpu)(const KernelContext&) = nullptr;
 };
 

@@ -197,30 +197,37 @@ TEST(AttentionCached, EqualsTheWholeSequence) {
   const std::vector<int64_t> lengths = {13, 19};
   Random random(700);
   const Values q = random.normals(32 * nq), key = random.normals(32 * nk), v = random.normals(32 * nk);
-  for (const int64_t window : {0, 5}) {
+  // New tokens of the two sequences in each run: prefills, single tokens, a sequence that gets none. With
+  // room for few rows a GPU takes its decoding kernels.
+  using Pieces = std::vector<std::vector<int64_t>>;
+  const Pieces prompt = {{7, 1}, {1, 1}, {0, 9}, {5, 8}},
+               tokens = {{1, 1}, {1, 1}, {1, 1}, {2, 2}, {1, 1}, {0, 3},
+                         {1, 0}, {2, 2}, {1, 1}, {0, 4}, {3, 1}};
+  for (const auto& [window, rows, pieces] : {std::tuple<int64_t, int64_t, Pieces>{0, 32, prompt},
+                                             {5, 32, prompt},
+                                             {0, 4, tokens},
+                                             {5, 4, tokens}}) {
     const AttentionReference want({lengths, heads, kv, dim, window}, 0.3, q, key, v, Values(q.size(), 0.0));
-    for_each_setting([&](const Setting& setting) {
-      Program program;
+    for_each_setting([&, window = window, rows = rows, &pieces = pieces](const Setting& setting) {
+      Program program{.device = setting.device};
       ProgramBuilder b(program);
       const TensorId count = b.input("count", DType::i32, {1});
       const ops::KeyValueCache cache{b.state("k_cache", setting.dtype, {2 * capacity, nk}, Role::cache),
                                      b.state("v_cache", setting.dtype, {2 * capacity, nk}, Role::cache),
                                      b.input("past", DType::i32, {2}), capacity};
       const TensorId o = ops::attention_cached(
-          b, "attention", b.input("q", setting.dtype, {32, nq}, count),
-          b.input("k", setting.dtype, {32, nk}, count), b.input("v", setting.dtype, {32, nk}, count),
+          b, "attention", b.input("q", setting.dtype, {rows, nq}, count),
+          b.input("k", setting.dtype, {rows, nk}, count), b.input("v", setting.dtype, {rows, nk}, count),
           b.input("cu", DType::i32, {3}), cache, {heads, kv, dim, 0.3, window});
       ProgramRunner runner(program, ArenaKind::scattered, device_of(setting.device));
-      // New tokens of the two sequences in each run; a prefill, single tokens, a sequence that gets none.
-      const std::vector<std::vector<int64_t>> pieces = {{7, 1}, {1, 1}, {0, 9}, {5, 8}};
       std::vector<int64_t> past = {0, 0};
       const auto rows_of = [&](const Values& all, int64_t width, const std::vector<int64_t>& piece) {
-        Values rows;
+        Values values;
         for (size_t s = 0; s < 2; ++s) {
           const int64_t first = ((s == 0 ? 0 : lengths[0]) + past[s]) * width;
-          rows.insert(rows.end(), all.begin() + first, all.begin() + first + piece[s] * width);
+          values.insert(values.end(), all.begin() + first, all.begin() + first + piece[s] * width);
         }
-        return rows;
+        return values;
       };
       for (const auto& piece : pieces) {
         runner.set("count", {static_cast<double>(piece[0] + piece[1])});

@@ -107,6 +107,11 @@ int64_t cuda_workspace_backward(const CallView& v) {
                   attention_cudnn_backward_workspace(shape));
 }
 
+// cuDNN reads o and its gradient with one stride.
+AlikeRows alike_rows_backward(const CallView& v) {
+  return v.program.device == DeviceKind::cuda ? AlikeRows{4, 0} : AlikeRows{};
+}
+
 void derive(DeriveContext& c) {
   const OpCall& call = c.call();
   const TensorId dq = c.gradient_slot(0), dk = c.gradient_slot(1), dv = c.gradient_slot(2);
@@ -154,6 +159,7 @@ const Op attention_backward_op = {.name = "attention_backward",
                                   .cost = cost_backward,
                                   .workspace = workspace_backward,
                                   .cuda_workspace = cuda_workspace_backward,
+                                  .alike_rows = alike_rows_backward,
                                   .run_cpu = run_attention_backward};
 const Op attention_cached_op = {.name = "attention_cached",
                                 .infer = infer_cached,

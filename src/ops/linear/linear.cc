@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "ops/linear/adapter_backward.h"
 #include "ops/linear/linear_calls.h"
 #include "program/derive.h"
 
@@ -113,9 +114,28 @@ Cost cost_backward(const CallView& v) {
 int64_t workspace_backward(const CallView& v) {
   using namespace linear_backward_operands;
   const TensorDecl& grad = v.input(dy);
-  const int64_t rank = sum(v.attributes().integers("ranks")), rows = grad.shape.rows();
-  // v of all segments, then a dropped-out copy of x (or of a dx part).
-  return (rows * rank * size_of(grad.dtype) + 63) / 64 * 64 + dropout_bytes(v, rows, v.input(weight));
+  return linear_backward_scratch(grad.shape.rows(), sum(v.attributes().integers("ranks")),
+                                 v.input(weight).shape.row_size(), v.attributes().number("dropout"),
+                                 size_of(grad.dtype));
+}
+// And the partial sums of the kernel that takes v and dB at once.
+int64_t cuda_workspace_backward(const CallView& v) {
+  using namespace linear_backward_operands;
+  const auto& segments = v.attributes().integers("segments");
+  const auto& ranks = v.attributes().integers("ranks");
+  const int64_t own = workspace_backward(v), rows = v.input(dy).shape.rows();
+  int64_t columns = 0, rank = 0, splits = 0;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (ranks[i] == 0) continue;
+    if (!adapter_backward_rank(ranks[i]) || (rank > 0 && ranks[i] != rank)) return own;
+    rank = ranks[i];
+    columns += segments[i];
+  }
+  if (!v.has_output(dy_side) || rank == 0) return own;
+  const AdapterBackwardCut cut(rows, columns);
+  for (size_t i = 0; i < segments.size(); ++i)
+    if (ranks[i] > 0) splits += cut.splits(segments[i]);
+  return own + adapter_backward_bytes(cut, rows, columns, splits, rank);
 }
 
 void derive(DeriveContext& c) {
@@ -155,11 +175,12 @@ const Op linear_backward_op = {.name = "linear_backward",
                                .infer = infer_backward,
                                .cost = cost_backward,
                                .workspace = workspace_backward,
+                               .cuda_workspace = cuda_workspace_backward,
                                .side_columns = side_columns_backward,
                                .run_cpu = run_linear_backward};
 
 int64_t linear_side_columns(int64_t rank) {
-  return (rank + 15) / 16 * 16;
+  return (rank + 63) / 64 * 64;  // rows that begin at multiples of 128 bytes: measured best
 }
 
 TensorId linear(ProgramBuilder& b, const std::string& name, TensorId x, TensorId weight, TensorId bias,

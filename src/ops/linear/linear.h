@@ -11,10 +11,10 @@
 //   dW += dy^T x,  d_bias += column sums of dy. Parameter gradients are added to f32 states (f64 in f64
 //   programs).
 //
-// On a GPU the adapter lies beside and below the weight, in one storage [N + S, K + S] of which W is the corner
-// [N, K], B_i stands in row i's columns from K on, and A in the rows from N on; the rest is zero. x has S
-// columns beside its rows, which take s_i u_i, and dy has S columns for v: then y = [x | s u] [W | B]^T and
-// dx = [dy | v] [W ; A] are one product each. There u is kept multiplied by s_i.
+// On a GPU the adapter lies beside and below the weight, in one storage [N + S, K + S] of which W is the
+// corner [N, K], B_i stands in row i's columns from K on, and A in the rows from N on; the rest is zero. x
+// has S columns beside its rows, which take s_i u_i, and dy has S columns for v: then y = [x | s u] [W | B]^T
+// and dx = [dy | v] [W ; A] are one product each. There u is kept multiplied by s_i.
 #pragma once
 #include <string>
 #include <vector>

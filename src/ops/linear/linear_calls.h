@@ -17,6 +17,14 @@ enum Update { d_weight, d_bias, d_a, first_d_b };
 enum Output { dx, dy_side };
 }  // namespace linear_backward_operands
 
+// Scratch bytes of the backward call: v of all segments, then a dropped-out copy of x (or of a dx part).
+inline int64_t linear_backward_scratch(int64_t rows, int64_t rank, int64_t in_features, double dropout,
+                                       int64_t element_size) {
+  const int64_t v = rows * rank * element_size,
+                copy = dropout > 0 && rank > 0 ? rows * in_features * element_size : 0;
+  return ((v + 63) / 64 * 64 + copy + 255) / 256 * 256;
+}
+
 // out[t, :] = x[t, :] * mask / (1 - p), or out += x * mask / (1 - p).
 struct DropoutArgs {
   const Operand* x = nullptr;

@@ -6,6 +6,7 @@
 #include "base/philox.h"
 #include "ops/common/cuda_kernel.h"
 #include "ops/common/products.h"
+#include "ops/linear/adapter_backward.h"
 #include "ops/linear/linear_calls.h"
 
 namespace serval {
@@ -151,6 +152,27 @@ Matrix heightened(Matrix m, int64_t rows) {
   return m;
 }
 
+AdapterBackward fused_backward(const KernelContext& c, const std::vector<Segment>& segments) {
+  using namespace linear_backward_operands;
+  AdapterBackward call;
+  call.dy = &c.input(dy);
+  call.u = &c.input(u);
+  call.v = &c.output(dy_side);
+  if (segments.size() > AdapterBackward::kMostSegments) return call;
+  for (const Segment& s : segments)
+    call.segments[call.num_segments++] = {s.column,
+                                          s.size,
+                                          s.rank_begin,
+                                          s.rank,
+                                          s.scale,
+                                          &c.input(first_b + s.index),
+                                          &c.update(first_d_b + s.index)};
+  const int64_t own = linear_backward_scratch(c.input(dy).rows, c.input(u).row_size, c.input(weight).row_size,
+                                              c.attributes->number("dropout"), size_of(c.input(dy).dtype));
+  call.workspace = static_cast<char*>(c.workspace) + own;
+  return call;
+}
+
 }  // namespace
 
 void linear_forward_cuda(const KernelContext& c, void* stream) {
@@ -215,8 +237,13 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
   const bool trains_a = static_cast<bool>(c.update(d_a));
   const double p = c.attributes->number("dropout");
   const int64_t rank = low.columns;
+  AdapterBackward fused = fused_backward(c, segments);
+  const bool at_once = side && adapter_backward_takes(fused);
+  if (at_once) adapter_backward_cuda(fused, stream);
   const Matrix v = side ? Matrix::of(side) : Matrix{c.workspace, grad.dtype, grad.rows, rank, rank, false};
-  if (side && equal_scales(segments)) {
+  if (at_once) {
+    // v and dB are done.
+  } else if (side && equal_scales(segments)) {
     // The columns beside the weight hold every B and zeros.
     Matrix b = frozen;
     b.data = static_cast<char*>(frozen.data) + frozen.columns * size_of(frozen.dtype);
@@ -233,7 +260,7 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
                                     static_cast<size_t>(v.rows), as_stream(stream)));
   }
   for (const Segment& s : segments)
-    if (c.update(first_d_b + s.index))
+    if (c.update(first_d_b + s.index) && !at_once)
       multiply_cuda(stream, grad.column_range(s.column, s.size).t(), low.column_range(s.rank_begin, s.rank),
                     Matrix::of(c.update(first_d_b + s.index)), 1, true);
   const Matrix v_rank = v.column_range(0, rank);

@@ -1,7 +1,4 @@
-// SwiGLU on the GPU: every thread computes a few vectors of N neighbouring elements. The maths is in
-// swiglu.h.
-#include <algorithm>
-
+// SwiGLU on the GPU: every thread computes N neighbouring elements. The maths is in swiglu.h.
 #include "ops/common/cuda_kernel.h"
 
 namespace serval {

@@ -1,0 +1,126 @@
+// CPU = GPU: loss and every gradient of an adapter and of all weights, in bf16. Rounding differs in order
+// alone, so the GPU may be about as far from an f32 run as the CPU is.
+#include "support/devices.h"
+
+#include <gtest/gtest.h>
+
+#include "base/philox.h"
+#include "models/decoder_config.h"
+#include "nn/weights.h"
+#include "support/fixture_tensors.h"
+#include "train/session.h"
+
+namespace serval {
+namespace {
+
+struct DeviceCase {
+  const char* name;
+  std::vector<int64_t> ranks;  // of the modules in turn; empty: all weights are trained
+  double dropout = 0;
+};
+
+DecoderConfig small_config() {
+  return read_decoder_config(
+      Json::parse(R"({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 128,
+        "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 32, "vocab_size": 264, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
+        "max_position_embeddings": 1024, "tie_word_embeddings": false, "attention_bias": false})",
+                  "config"),
+      "config");
+}
+
+MicroBatch batch_of(std::vector<int32_t> lengths) {
+  MicroBatch batch;
+  batch.cu_seqlens = {0};
+  const PhiloxKey key = philox_key(7, "tokens", 0, 0);
+  for (const int32_t length : lengths) {
+    for (int32_t i = 0; i < length; ++i) {
+      const auto at = static_cast<uint64_t>(batch.input_ids.size());
+      batch.input_ids.push_back(static_cast<int32_t>(philox_u32(key, at) % 264));
+      batch.position_ids.push_back(i);
+      if (i + 1 < length && i % 3 != 0) {
+        batch.label_rows.push_back(static_cast<int32_t>(at));
+        batch.labels.push_back(static_cast<int32_t>(philox_u32(key, at + 100000) % 264));
+      }
+    }
+    batch.cu_seqlens.push_back(static_cast<int32_t>(batch.input_ids.size()));
+  }
+  return batch;
+}
+
+struct Gradients {
+  double loss = 0;
+  std::map<std::string, std::vector<double>> values;
+};
+
+Gradients gradients_of(const DeviceCase& k, const std::shared_ptr<Device>& device, DType compute) {
+  const MicroBatch batch = batch_of({150, 1, 212, 37});
+  SessionOptions options;
+  options.device = device->kind();
+  options.model = small_config();
+  options.network.compute = compute;
+  int64_t turn = 0;
+  std::map<std::string, ModuleAdapter> adapters;
+  options.network.adapter = [&](const std::string& module) -> std::optional<ModuleAdapter> {
+    if (k.ranks.empty()) return std::nullopt;
+    const auto known = adapters.find(module);
+    if (known != adapters.end()) return known->second;
+    const int64_t rank = k.ranks[static_cast<size_t>(turn++) % k.ranks.size()];
+    return adapters[module] = {.rank = rank,
+                               .scale = k.ranks.size() > 1 ? 8.0 / static_cast<double>(rank) : 0.5,
+                               .dropout = k.dropout};
+  };
+  if (k.ranks.empty()) options.network.trained = [](const std::string&) { return true; };
+  // Room for more than the batch: nothing may depend on it.
+  options.train_capacity = {batch.num_tokens() + 29, batch.num_documents() + 3, batch.num_labels() + 11};
+  Session session(plan_session(options), *device);
+  initialize_parameters(session.parameters(), Role::weight, 0.08, 1, session.states());
+  // B too, else A had no gradient: as if all slices began as A does.
+  ParameterTable table;
+  for (Parameter parameter : session.parameters().all()) {
+    if (parameter.role != Role::adapter) continue;
+    for (ParameterSlice& slice : parameter.slices) slice.init = Init::lora_a;
+    table.add(parameter);
+  }
+  initialize_parameters(table, Role::adapter, 0, 2, session.states());
+  const StepSettings settings{.step = 1, .seed = 5};
+  session.prepare({.micro_batches = {batch}}, settings);
+  Gradients result;
+  result.loss = session.accumulate({.micro_batches = {batch}}, settings).loss;
+  for (const Parameter& parameter : session.parameters().all()) {
+    if (!parameter.trained()) continue;
+    std::vector<float> values(static_cast<size_t>(parameter.shape.elements()));
+    session.states().read(gradient_state(parameter), values.data());
+    result.values[parameter.state].assign(values.begin(), values.end());
+  }
+  return result;
+}
+
+class Devices : public ::testing::TestWithParam<DeviceCase> {};
+
+TEST_P(Devices, LossAndGradientsAgree) {
+  const Gradients exact = gradients_of(GetParam(), testing::device_of(DeviceKind::cpu), DType::f32);
+  const Gradients cpu = gradients_of(GetParam(), testing::device_of(DeviceKind::cpu), DType::bf16);
+  EXPECT_NEAR(cpu.loss, exact.loss, 1e-2 * exact.loss);
+  const auto device = testing::device_of(DeviceKind::cuda);
+  if (device == nullptr) GTEST_SKIP() << "no GPU";
+  const Gradients narrow = gradients_of(GetParam(), device, DType::bf16),
+                  wide = gradients_of(GetParam(), device, DType::f32);
+  EXPECT_NEAR(narrow.loss, exact.loss, 1e-2 * exact.loss);
+  EXPECT_NEAR(wide.loss, exact.loss, 1e-5 * exact.loss);
+  for (const auto& [name, want] : exact.values) {
+    EXPECT_LE(testing::relative_error(wide.values.at(name), want), 1e-5) << name;
+    EXPECT_LE(testing::relative_error(narrow.values.at(name), want),
+              2 * testing::relative_error(cpu.values.at(name), want) + 2e-3)
+        << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Devices,
+                         ::testing::Values(DeviceCase{"r16", {16}}, DeviceCase{"r32", {32}},
+                                           DeviceCase{"r64", {64}}, DeviceCase{"ranks_differ", {16, 8, 4}},
+                                           DeviceCase{"dropout", {16}, 0.25}, DeviceCase{"all_weights", {}}),
+                         [](const auto& p) { return p.param.name; });
+
+}  // namespace
+}  // namespace serval
