@@ -8,10 +8,11 @@
 
 namespace serval {
 
-// Looks beside the binary, where the system's loader looks, in the CUDA toolkit, and in the nvidia packages of
-// Python environments. Not found: a UserError that names the package and where it was looked for.
+// Looks beside the binary, where the system's loader looks, in the CUDA toolkit, and in the nvidia packages
+// of Python environments. Not found: a UserError that names the package and where it was looked for.
 void* open_library(const std::string& file_name, const std::string& package);
-void* library_symbol(void* library, const char* name);  // a missing symbol is a UserError: the version is wrong
+void* library_symbol(void* library,
+                     const char* name);  // a missing symbol is a UserError: the version is wrong
 
 // The directories that open_library tries, in order; "" stands for the system's loader.
 std::vector<std::string> library_directories();

@@ -3,47 +3,19 @@
 #include <algorithm>
 #include <chrono>
 
-#include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "cli/bench_target.h"
 #include "cli/cli.h"
 
 namespace serval {
 namespace {
 
-struct Target {
-  const Settings& settings;
-  Device& device;
-  std::chrono::steady_clock::time_point start;
-
-  bool gpu() const { return device.kind() != DeviceKind::cpu; }
-  std::string device_name() const {
-    return gpu() ? device.name() : fmt::format("{} with {} threads", cpu_model(), num_threads());
-  }
-  int64_t number(const char* key, int64_t on_gpu, int64_t on_cpu) const {
-    return settings.integer_or(key, gpu() ? on_gpu : on_cpu);
-  }
-  DType dtype() const { return settings.text("dtype") == "float32" ? DType::f32 : DType::bf16; }
-};
-
-struct Model {
-  std::string name;
-  DecoderConfig config;
-};
-
-Model model_of(const Settings& s, const char* usual) {
-  std::string path = s.text_or("config", "");
-  if (path.empty()) {
-    const std::string name = s.text_or("shape", usual);
-    return {name, read_decoder_config(shape_config(name), name)};
-  }
-  if (s.has("shape")) fail_usage("--shape and --config both say what the model is: give one of them");
-  if (directory_exists(path)) path = join_path(path, "config.json");
-  return {path, read_decoder_config(Json::parse(read_file(path, 16 << 20), path), path)};
-}
+using Target = BenchTarget;
+using Model = BenchModel;
 
 // The profile to add to, empty where there is none yet. It is of one device.
 Json read_profile(const Target& target) {
@@ -68,41 +40,22 @@ void write_profile(const Target& target, const Json& measured) {
   write_file_atomically(path, profile.dump(2) + "\n");
 }
 
-Json head_json(const Target& target, const std::string& name) {
-  Json json = Json::object();
-  json.set("target", Json(name));
-  json.set("device", Json(target.device_name()));
-  return json;
-}
-
-std::string tera(double rate) {
-  return fmt::format("{:.3g}", rate / 1e12);
-}
-
-Json op_json(const OpTime& time) {
-  Json json = Json::object();
-  json.set("op", Json(time.op));
-  json.set("calls", Json(time.calls));
-  json.set("seconds", Json(time.seconds));
-  json.set("flops_per_second", Json(time.flops / time.seconds));
-  json.set("bytes_per_second", Json(time.bytes / time.seconds));
-  return json;
-}
-
 Json train_json(const Target& target, const Model& model, const TrainBench& bench,
                 const TrainBenchResult& r) {
-  Json json = head_json(target, "train");
+  Json json = bench_head_json(target, "train");
   json.set("shape", Json(model.name));
   json.set("dtype", Json(name_of(bench.dtype)));
   json.set("parameters", Json(r.parameters));
   json.set("trained_parameters", Json(r.trained_parameters));
   json.set("lora_r", Json(bench.lora_rank));
+  json.set("optim", Json(target.settings.text("optim")));
   json.set("recompute", Json(target.settings.text("recompute")));
   json.set("per_device_train_batch_size", Json(bench.batch_size));
   json.set("max_length", Json(bench.max_length));
   json.set("gradient_accumulation_steps", Json(bench.accumulation));
   json.set("packed", Json(bench.packed));
   json.set("graphs", Json(bench.graphs && target.gpu()));
+  json.set("deterministic", Json(bench.deterministic || !target.gpu()));
   json.set("step_tokens", Json(r.step_tokens));
   json.set("tokens_per_second", Json(r.tokens_per_second));
   json.set("step_seconds", Json(r.step_seconds));
@@ -112,6 +65,7 @@ Json train_json(const Target& target, const Model& model, const TrainBench& benc
   json.set("arena_bytes", Json(r.arena_bytes));
   json.set("state_bytes", Json(r.state_bytes));
   json.set("device_bytes", Json(r.device_bytes));
+  json.set("device_used_bytes", Json(r.device_used_bytes));
   json.set("peak_resident_bytes", Json(r.peak_resident_bytes));
   json.set("step_flops", Json(r.step_flops));
   json.set("product_flops_per_second", Json(r.product_rate));
@@ -126,13 +80,13 @@ Json train_json(const Target& target, const Model& model, const TrainBench& benc
 std::string train_text(const Target& target, const Model& model, const TrainBench& bench,
                        const TrainBenchResult& r) {
   std::string text = fmt::format(
-      "{}: {} parameters, {} trained ({}), {}, recompute {}\n{}\n"
+      "{}: {} parameters, {} trained ({}), {}, {}, recompute {}\n{}\n"
       "a step: {} x {} tokens{} x {} = {} tokens\n\n",
       model.name, human_count(static_cast<double>(r.parameters)),
       human_count(static_cast<double>(r.trained_parameters)),
       bench.lora_rank > 0 ? fmt::format("LoRA r {}", bench.lora_rank) : "all weights", name_of(bench.dtype),
-      target.settings.text("recompute"), target.device_name(), bench.batch_size, bench.max_length,
-      bench.packed ? ", packed," : "", bench.accumulation, r.step_tokens);
+      target.settings.text("optim"), target.settings.text("recompute"), target.device_name(),
+      bench.batch_size, bench.max_length, bench.packed ? ", packed," : "", bench.accumulation, r.step_tokens);
   text += fmt::format("speed     {:.1f} tokens/s, {:.4g} s a step\n", r.tokens_per_second, r.step_seconds);
   text +=
       fmt::format("products  {:.1f} % of {} TFLOP/s, the rate of large products measured after the steps\n",
@@ -144,32 +98,26 @@ std::string train_text(const Target& target, const Model& model, const TrainBenc
   text += target.gpu() ? fmt::format("the device gave {}\n", human_bytes(r.device_bytes))
                        : fmt::format("the process peaked at {}\n", human_bytes(r.peak_resident_bytes));
   if (r.ops.empty()) return text;
-  double total = 0;
-  for (const OpTime& time : r.ops) total += time.seconds;
-  text += fmt::format("\n{:<24}{:>7}{:>11}{:>9}{:>10}{:>9}\n", "op, one step", "calls", "ms", "share",
-                      "TFLOP/s", "GB/s");
-  for (const OpTime& time : r.ops)
-    text += fmt::format("{:<24}{:>7}{:>11.3f}{:>7.1f} %{:>10}{:>9.0f}\n", time.op, time.calls,
-                        time.seconds * 1e3, 100 * time.seconds / total, tera(time.flops / time.seconds),
-                        time.bytes / time.seconds / 1e9);
-  return text + fmt::format("{:<24}{:>7}{:>11.3f}\n", "sum", "", total * 1e3);
+  return text + op_table(r.ops, "one step");
 }
 
 int bench_train_target(const Target& target) {
   const Settings& s = target.settings;
-  const Model model = model_of(s, "qwen3-0.6b");
+  const Model model = bench_model(s, "qwen3-0.6b");
   TrainBench bench{.model = model.config, .dtype = target.dtype()};
   bench.batch_size = target.number("per_device_train_batch_size", 2, 1);
   bench.max_length = target.number("max_length", 2048, 1024);
   bench.accumulation = target.number("gradient_accumulation_steps", 4, 1);
   bench.steps = s.integer("steps");
   bench.lora_rank = s.flag("full") ? 0 : s.integer("lora_r");
+  bench.optimizer = optimizer_from_name(s.text("optim"));
   const std::string& recompute = s.text("recompute");
   bench.recompute = recompute == "none"     ? Recompute::none
                     : recompute == "blocks" ? Recompute::blocks
                                             : Recompute::cheap;
   bench.packed = s.flag("packed");
   bench.graphs = s.flag("graphs");
+  bench.deterministic = s.flag("deterministic");
   bench.op_times = s.flag("op_times");
   bench.start = target.start;
   const TrainBenchResult result = bench_train(bench, target.device);
@@ -188,7 +136,7 @@ void print_rates(const Target& target, const std::string& name, const std::strin
   if (rates.empty())
     fail_usage("only is '{}': no {} has this in its name", target.settings.text("only"), name);
   if (target.settings.flag("json")) {
-    Json json = head_json(target, name);
+    Json json = bench_head_json(target, name);
     json.set("shape", Json(shape));
     json.set("tokens", Json(tokens));
     if (copy_rate > 0) json.set("copy_bytes_per_second", Json(copy_rate));
@@ -221,7 +169,7 @@ void print_rates(const Target& target, const std::string& name, const std::strin
 
 int bench_gemm_target(const Target& target) {
   const Settings& s = target.settings;
-  const Model model = model_of(s, "qwen3-8b");
+  const Model model = bench_model(s, "qwen3-8b");
   const int64_t tokens = target.number("tokens", 4096, 256);
   const std::vector<CallRate> rates = bench_products(model.config, tokens, s.integer("lora_r"),
                                                      s.flag("full"), s.text_or("only", ""), target.device);
@@ -235,7 +183,7 @@ int bench_gemm_target(const Target& target) {
 
 int bench_ops_target(const Target& target) {
   const Settings& s = target.settings;
-  const Model model = model_of(s, "qwen3-8b");
+  const Model model = bench_model(s, "qwen3-8b");
   const int64_t tokens = target.number("tokens", 4096, 256);
   const double copy_rate = device_copy_rate(target.device);
   print_rates(target, "ops", model.name, tokens,
@@ -248,7 +196,7 @@ int bench_ops_target(const Target& target) {
 
 int print_speeds(const Target& target, const std::string& name,
                  const std::vector<std::pair<const char*, double>>& speeds) {
-  Json measured = Json::object(), json = head_json(target, name);
+  Json measured = Json::object(), json = bench_head_json(target, name);
   std::string text = target.device_name() + "\n";
   for (const auto& [what, rate] : speeds) {
     const std::string key = replace_all(what, " ", "_") + "_bytes_per_second";
@@ -267,7 +215,7 @@ int run_bench(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const Settings& s = arguments.settings;
   const std::string name = arguments.positionals.empty() ? "train" : arguments.positionals[0];
-  const std::vector<std::string> names = {"train", "gemm", "ops", "copy", "link"};
+  const std::vector<std::string> names = {"train", "generate", "gemm", "ops", "copy", "link"};
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     const std::string nearest = nearest_name(name, names);
     fail_usage("'{}' is nothing that bench measures{}; there are {}", name,
@@ -278,6 +226,7 @@ int run_bench(const Arguments& arguments) {
   const Target target{s, *device, start};
   read_profile(target);  // one that cannot be written to is said at once
   if (name == "train") return bench_train_target(target);
+  if (name == "generate") return bench_generate_target(target);
   if (name == "gemm") return bench_gemm_target(target);
   if (name == "ops") return bench_ops_target(target);
   if (name == "copy") return print_speeds(target, name, {{"copy", device_copy_rate(*device)}});

@@ -24,6 +24,7 @@ int run_chat(const Arguments& arguments) {
   if (s.has("system")) begin.push_back(message("system", s.text("system")));
   Json messages = begin;
   model.render(Json(Json::Array{message("user", "Hello")}));  // a missing template is said at once
+  model.load();
   log_info("a line is a message; /new begins again, /quit or end of input leaves");
   std::string line;
   while (true) {

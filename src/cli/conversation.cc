@@ -1,6 +1,7 @@
 #include "cli/conversation.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -30,16 +31,62 @@ std::vector<int32_t> stop_ids(const Pretrained& model, const Tokenizer& tokenize
   return ids;
 }
 
+// The text of an answer, as its tokens arrive, up to the first stop text.
+class AnswerText {
+ public:
+  AnswerText(const Tokenizer& tokenizer, const std::vector<std::string>& stops)
+      : stream_(tokenizer), stops_(stops) {
+    for (const auto& stop : stops) longest_stop_ = std::max(longest_stop_, stop.size());
+  }
+  // False where a stop text has come: the answer is complete.
+  bool push(int32_t id) {
+    add(stream_.push(id));
+    return !stopped_;
+  }
+  void finish() {
+    if (!stopped_) add(stream_.finish());
+    complete_ = true;
+  }
+  const std::string& text() const { return text_; }
+  // Text that was not given before; what could be the beginning of a stop text is held back.
+  std::string_view fresh() {
+    const size_t held = stopped_ || complete_ ? 0 : longest_stop_;
+    const size_t end = std::max(shown_, text_.size() > held ? text_.size() - held : 0);
+    const std::string_view part = std::string_view(text_).substr(shown_, end - shown_);
+    shown_ = end;
+    return part;
+  }
+
+ private:
+  void add(const std::string& more) {
+    text_ += more;
+    size_t at = std::string::npos;
+    for (const auto& stop : stops_)
+      if (!stop.empty()) at = std::min(at, text_.find(stop));
+    if (at == std::string::npos) return;
+    text_.resize(at);
+    stopped_ = true;
+  }
+
+  DecodeStream stream_;
+  const std::vector<std::string>& stops_;
+  std::string text_;
+  size_t longest_stop_ = 0, shown_ = 0;
+  bool stopped_ = false, complete_ = false;
+};
+
 }  // namespace
 
-Conversationalist::Conversationalist(const Settings& settings) : device_(make_device(settings.text("device"))) {
+Conversationalist::Conversationalist(const Settings& settings)
+    : device_(make_device(settings.text("device"))),
+      model_(Pretrained::open({.model = settings.text("model"),
+                               .adapter = settings.text_or("adapter", ""),
+                               .dtype = settings.text("dtype"),
+                               .ignored_config_keys = settings.texts("ignore_config_key")})),
+      check_nan_(settings.flag("check_nan")) {
   set_num_threads(static_cast<int>(settings.integer_or("num_threads", 0)));
-  const Pretrained model = Pretrained::open({.model = settings.text("model"),
-                                             .adapter = settings.text_or("adapter", ""),
-                                             .dtype = settings.text("dtype"),
-                                             .ignored_config_keys = settings.texts("ignore_config_key")});
   const std::string named = settings.text_or("tokenizer_name_or_path", "");
-  const std::string directory = named.empty() ? model.directory() : resolve_model(named);
+  const std::string directory = named.empty() ? model_.directory() : resolve_model(named);
   tokenizer_ = Tokenizer::from_directory(directory);
   if (ChatTemplate::exists_in(directory)) template_ = ChatTemplate::from_directory(directory);
   sampling_.temperature = settings.number("temperature");
@@ -47,18 +94,21 @@ Conversationalist::Conversationalist(const Settings& settings) : device_(make_de
   sampling_.top_p = settings.number("top_p");
   sampling_.seed = static_cast<uint64_t>(settings.integer("seed"));
   sampling_.max_new_tokens = settings.integer("max_new_tokens");
-  sampling_.stop_ids = stop_ids(model, *tokenizer_);
+  sampling_.stop_ids = stop_ids(model_, *tokenizer_);
   stop_texts_ = settings.texts("stop");
+}
+
+void Conversationalist::load(int64_t sequences, int64_t longest_prompt) {
   GeneratorOptions options;
-  options.model = model.config();
-  options.network = model.network_options();
-  options.capacity = std::max(model.config().max_position_embeddings, int64_t{16});
-  // The cache holds what one answer can need; a longer conversation is refused by name.
-  options.capacity = std::min<int64_t>(options.capacity, 4096 + sampling_.max_new_tokens);
+  options.model = model_.config();
+  options.network = model_.network_options();
+  options.capacity = std::min(std::max(model_.config().max_position_embeddings, int64_t{16}),
+                              longest_prompt + sampling_.max_new_tokens);
+  options.sequences = sequences;
   generator_ = std::make_unique<Generator>(std::move(options), *device_);
-  generator_->set_check_nan(settings.flag("check_nan"));
-  model.load_weights(generator_->parameters(), generator_->states());
-  model.load_adapter_weights(generator_->parameters(), generator_->states());
+  generator_->set_check_nan(check_nan_);
+  model_.load_weights(generator_->parameters(), generator_->states());
+  model_.load_adapter_weights(generator_->parameters(), generator_->states());
 }
 
 std::string Conversationalist::render(const Json& messages) const {
@@ -72,37 +122,40 @@ std::string Conversationalist::render(const Json& messages) const {
   return template_->render(conversation, {.add_generation_prompt = true}).text;
 }
 
+std::vector<int32_t> Conversationalist::encode(const std::string& prompt, bool add_special_tokens) const {
+  return tokenizer_->encode(prompt, {.add_special_tokens = add_special_tokens}).ids;
+}
+
 std::string Conversationalist::answer(const std::string& prompt, bool add_special_tokens,
                                       const std::function<void(std::string_view)>& on_text) {
-  const Encoding encoding = tokenizer_->encode(prompt, {.add_special_tokens = add_special_tokens});
-  DecodeStream stream(*tokenizer_);
-  std::string text;
-  size_t shown = 0;
-  // Text that could be the beginning of a stop text is held back.
-  size_t longest_stop = 0;
-  for (const auto& stop : stop_texts_) longest_stop = std::max(longest_stop, stop.size());
-  const auto stop_at = [&]() {
-    size_t at = std::string::npos;
-    for (const auto& stop : stop_texts_)
-      if (!stop.empty()) at = std::min(at, text.find(stop));
-    return at;
+  AnswerText text(*tokenizer_, stop_texts_);
+  const auto show = [&] {
+    if (const std::string_view part = text.fresh(); !part.empty()) on_text(part);
   };
-  const auto show = [&](size_t end) {
-    if (end > shown) on_text(std::string_view(text).substr(shown, end - shown));
-    shown = std::max(shown, end);
-  };
-  generator_->generate(encoding.ids, sampling_, [&](int32_t id) {
-    text += stream.push(id);
-    if (const size_t at = stop_at(); at != std::string::npos) {
-      text.resize(at);
-      return false;
-    }
-    show(text.size() > longest_stop ? text.size() - longest_stop : 0);
-    return true;
+  generator_->generate(encode(prompt, add_special_tokens), sampling_, [&](int32_t id) {
+    const bool more = text.push(id);
+    show();
+    return more;
   });
-  if (stop_at() == std::string::npos && shown <= text.size()) text += stream.finish();
-  show(text.size());
-  return text;
+  text.finish();
+  show();
+  return text.text();
+}
+
+void Conversationalist::answer_all(std::span<const std::vector<int32_t>> prompts,
+                                   const std::function<void(size_t, const std::string&)>& on_answer) {
+  std::map<size_t, AnswerText> texts;  // of answers that are not complete
+  const auto text_of = [&](size_t prompt) -> AnswerText& {
+    return texts.try_emplace(prompt, *tokenizer_, stop_texts_).first->second;
+  };
+  generator_->generate_all(
+      prompts, sampling_, [&](size_t prompt, int32_t id) { return text_of(prompt).push(id); },
+      [&](size_t prompt, StopReason) {
+        AnswerText& text = text_of(prompt);
+        text.finish();
+        on_answer(prompt, text.text());
+        texts.erase(prompt);
+      });
 }
 
 }  // namespace serval

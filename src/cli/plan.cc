@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "gemm/gemm.h"
 #include "program/print.h"
+#include "train/bench.h"
 
 namespace serval {
 namespace {
@@ -32,6 +33,11 @@ DeviceProfile profile_of(const TrainingSetup& setup, const std::string& path) {
       fail("{}: {}; expected {{\"name\", \"product_flops_per_second\", \"efficiency\"}}", path, error.what());
     }
     if (!(profile.product_rate > 0 && profile.efficiency > 0)) fail("{}: the rates must be positive", path);
+    return profile;
+  }
+  if (setup.device->kind() == DeviceKind::cuda) {
+    profile.name = setup.device->name() + ", measured now";
+    profile.product_rate = device_product_rate(*setup.device, setup.model.compute());
     return profile;
   }
   profile.name = fmt::format("{} with {} threads, measured now", cpu_model(), num_threads());
@@ -92,6 +98,10 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
   text += fmt::format("  {:<22}{:>12}\n", "total", human_bytes(n.memory.total));
   text += fmt::format("step: at most {} tokens, {}FLOP, about {:.3g} s ({})", n.step_tokens,
                       human_count(n.step_flops), n.step_seconds, n.profile.name);
+  if (setup.device->kind() == DeviceKind::cuda && !setup.config.deterministic)
+    text +=
+        "\norder of sums: cuDNN's attention backward adds in an order that differs from run to run; "
+        "--deterministic takes Serval's own kernels";
   if (setup.total_steps > 0)
     text += fmt::format("\nrun: {} steps, at most {}", setup.total_steps,
                         human_duration(n.step_seconds * static_cast<double>(setup.total_steps)));

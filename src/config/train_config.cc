@@ -139,6 +139,11 @@ std::vector<std::string> notes_on(const Settings& s) {
     notes.push_back("padding_free: false changes nothing: padding is never computed, with equal results");
   if (!s.flag("use_peft") && s.given("merge") && s.flag("merge"))
     notes.push_back("merge changes nothing without an adapter: the trained checkpoint is written");
+  if (s.text("optim") == "adamw_bf16" && !s.flag("stochastic_rounding") && s.number("adam_beta2") > 0.99)
+    notes.push_back(
+        "optim: adamw_bf16 rounds to nearest, and a second moment in bf16 barely changes with this "
+        "adam_beta2; "
+        "stochastic_rounding: true mends it");
   return notes;
 }
 
@@ -157,6 +162,9 @@ ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
   }
   if (!s.has("data_seed")) s.derive("data_seed", s.integer("seed"), "default: seed");
   check_schedule(s);
+  if (s.flag("stochastic_rounding") && s.text("optim") == "adamw_torch")
+    conflict(s, "stochastic_rounding", "optim",
+             "adamw_torch updates f32 weights; take adamw_8bit or adamw_bf16");
   check_adapter(s);
   resolve_recompute(s);
   resolve_evaluation(s);

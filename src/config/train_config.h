@@ -48,7 +48,8 @@ struct TrainConfig {
   int64_t warmup_steps = 0;
   double num_train_epochs = 0;
   int64_t max_steps = 0;  // -1: as many as num_train_epochs needs
-  std::string optim;
+  std::string optim;      // adamw_torch, adamw_8bit, adamw_bf16
+  bool stochastic_rounding = false;
   double adam_beta1 = 0, adam_beta2 = 0, adam_epsilon = 0;
   double weight_decay = 0;
   double max_grad_norm = 0;  // 0: no clipping

@@ -180,11 +180,22 @@ std::vector<TrainRow> make_rows() {
        .maximum = kMaxCount});
   row(&C::optim, {.name = "optim",
                   .fallback = "adamw_torch",
-                  .meaning = "Optimiser: AdamW.",
+                  .meaning = "Optimiser: AdamW with f32 moments and f32 masters of bf16 weights; with 8-bit "
+                             "moments in blocks, as bitsandbytes has them; or with bf16 moments. The last "
+                             "two update bf16 weights in place. Nothing is paged to the host.",
                   .origin = "Transformers",
                   .aliases = {"optimizer"},
-                  .choices = {"adamw_torch"},
-                  .synonyms = {{"adamw_torch_fused", "adamw_torch"}, {"adamw", "adamw_torch"}}});
+                  .choices = {"adamw_torch", "adamw_8bit", "adamw_bf16"},
+                  .synonyms = {{"adamw_torch_fused", "adamw_torch"},
+                               {"adamw", "adamw_torch"},
+                               {"adamw_bnb_8bit", "adamw_8bit"},
+                               {"paged_adamw_8bit", "adamw_8bit"}}});
+  row(&C::stochastic_rounding,
+      {.name = "stochastic_rounding",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning = "With adamw_8bit or adamw_bf16, round updated bf16 weights (and bf16 second moments) up or "
+                  "down at random so that small updates count on average; repeatable, from the seed."});
   row(&C::adam_beta1, {.name = "adam_beta1",
                        .kind = Kind::number,
                        .fallback = 0.9,

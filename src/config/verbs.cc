@@ -137,6 +137,14 @@ Verb make_generate() {
                       "Instead of a prompt, a JSONL file of conversations: each is answered up to its last "
                       "message, and a line {\"prompt\", \"expected\", \"answer\"} goes to stdout.",
                   .section = "generation"});
+  keys.push_back({.name = "batch_size",
+                  .kind = Kind::integer,
+                  .meaning = "Of a file of prompts, how many are answered at a time.",
+                  .section = "generation",
+                  .aliases = {"per_device_eval_batch_size", "generation_batch_size", "max_num_seqs"},
+                  .minimum = 1,
+                  .maximum = 65536,
+                  .unset = "32 on a GPU, 1 on the CPU"});
   keys.push_back({.name = "raw",
                   .kind = Kind::flag,
                   .fallback = false,
@@ -146,9 +154,10 @@ Verb make_generate() {
   add_system_keys(keys);
   return {
       .name = "generate",
-      .summary = "Answer one prompt; the text alone goes to stdout.",
+      .summary = "Answer a prompt, or each of a file; the text alone goes to stdout.",
       .examples = {"generate --model ./model --prompt 'Who are you?'",
                    "generate --model ./model --adapter out --prompt 'Who are you?' --max-new-tokens 50",
+                   "generate --model ./model --prompts held_out.jsonl --batch-size 16",
                    "generate --model ./model --raw --prompt 'Once upon a time' --temperature 0.8 --seed 1"},
       .table = KeyTable(std::move(keys))};
 }
@@ -221,7 +230,7 @@ Verb make_bench() {
                       "Sizes of a known model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
                       "qwen3-32b, qwen2.5-7b, llama3-1b, llama3-3b, llama3-8b, llama3-70b, mistral-7b.",
                   .section = "model",
-                  .unset = "qwen3-0.6b to train, qwen3-8b for gemm and ops"});
+                  .unset = "qwen3-0.6b to train, qwen3-8b for all else"});
   keys.push_back({.name = "config",
                   .meaning = "Instead of a shape, a config.json or the directory that holds it.",
                   .section = "model"});
@@ -238,7 +247,8 @@ Verb make_bench() {
     key.unset = unset;
     keys.push_back(std::move(key));
   };
-  work("per_device_train_batch_size", "Rows in a micro-step.", "2 on a GPU, 1 on the CPU");
+  work("per_device_train_batch_size", "Rows in a micro-step; for generate, sequences at a time.",
+       "2 on a GPU, 1 on the CPU; for generate 32 and 1");
   work("max_length", "Tokens of a row.", "2048 on a GPU, 1024 on the CPU");
   work("gradient_accumulation_steps", "Micro-steps in an optimiser step.", "4 on a GPU, 1 on the CPU");
   keys.push_back({.name = "packed",
@@ -261,6 +271,7 @@ Verb make_bench() {
                   .fallback = false,
                   .meaning = "Train all weights instead of an adapter.",
                   .section = "work"});
+  keys.push_back(shared("optim", "work"));
   keys.push_back({.name = "recompute",
                   .fallback = "cheap",
                   .meaning = "What backward computes again instead of keeping it, as in serval train.",
@@ -278,12 +289,29 @@ Verb make_bench() {
                   .minimum = 1,
                   .maximum = 1e7,
                   .unset = "4096 on a GPU, 256 on the CPU"});
+  keys.push_back({.name = "prompt_length",
+                  .kind = Kind::integer,
+                  .fallback = 512,
+                  .meaning = "Tokens of each prompt of generate.",
+                  .section = "work",
+                  .aliases = {"input_len"},
+                  .minimum = 1,
+                  .maximum = 1e7});
+  keys.push_back({.name = "max_new_tokens",
+                  .kind = Kind::integer,
+                  .fallback = 128,
+                  .meaning = "Tokens that generate adds to each prompt.",
+                  .section = "work",
+                  .aliases = {"output_len"},
+                  .minimum = 2,
+                  .maximum = 1e7});
   keys.push_back({.name = "only",
                   .meaning = "Of gemm and ops, those whose name holds this text.",
                   .section = "work",
                   .unset = "all"});
   keys.push_back(shared("device", "system"));
   keys.push_back(shared("graphs", "system"));
+  keys.push_back(shared("deterministic", "system"));
   keys.push_back(shared("num_threads", "system"));
   keys.push_back({.name = "profile",
                   .meaning =
@@ -294,13 +322,15 @@ Verb make_bench() {
   keys.push_back(json_key());
   return {
       .name = "bench",
-      .summary = "Measure training speed with random weights, and what the machine could do.",
-      .positional = "train|gemm|ops|copy|link",
+      .summary = "Measure training and generation with random weights, and what the machine could do.",
+      .positional = "train|generate|gemm|ops|copy|link",
       .positional_meaning =
-          "Steps of a model (the default), its products, each op, memory, or the link to it.",
+          "Steps of a model (the default), its answers, its products, each op, memory, or the link to it.",
       .max_positionals = 1,
       .examples = {"bench --shape qwen3-8b", "bench --shape qwen3-0.6b --packed --json",
                    "bench --config ./model --max-length 4096 --recompute blocks",
+                   "bench generate --shape qwen3-8b --batch-size 32 --prompt-length 512",
+                   "bench --shape qwen3-8b --full --optim adamw_8bit",
                    "bench gemm --shape qwen3-8b --profile gpu.json", "bench ops --only norm", "bench copy"},
       .table = KeyTable(std::move(keys))};
 }

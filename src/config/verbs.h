@@ -13,7 +13,7 @@ const Verb& chat_verb();
 const Verb& eval_verb();
 const Verb& inspect_verb();  // FILE|DIR
 const Verb& info_verb();
-const Verb& bench_verb();  // [train|gemm|ops|copy|link]
+const Verb& bench_verb();  // [train|generate|gemm|ops|copy|link]
 const std::vector<const Verb*>& all_verbs();
 
 }  // namespace serval

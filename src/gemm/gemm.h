@@ -42,9 +42,13 @@ struct GemmArgs {
 // Thread-safe. k = 0 leaves the bias, or zero.
 void gemm(const GemmArgs& args);
 
-// On a GPU: while on, a product of a new shape is timed with each algorithm that the library proposes, and may
-// leave anything in C; the best one is kept. Nothing on the CPU.
+// On a GPU: while on, a product of a new shape is timed with each algorithm that the library proposes, and
+// may leave anything in C; the best one is kept. Nothing on the CPU.
 void set_product_tuning(DeviceKind device, bool on);
+// What was chosen, a line a shape, and back: a run that goes on takes the algorithms that it began with.
+// Empty on the CPU.
+std::string product_table(DeviceKind device);
+void load_product_table(DeviceKind device, const std::string& text);
 
 // The most memory that products have needed beside their operands so far, in bytes, over all threads.
 int64_t gemm_scratch_bytes();

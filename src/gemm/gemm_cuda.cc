@@ -252,8 +252,8 @@ class Products {
 
   // Times what the library proposes: once each, then the quickest few again, for their differences are small.
   void tune(const Key& key, Product& p, const GemmArgs& args, cudaStream_t stream) {
-    constexpr int kProposals = 32, kRounds = 3, kRepeats = 4;
-    constexpr size_t kFinalists = 5;
+    constexpr int kProposals = 20, kRounds = 3, kRepeats = 3;
+    constexpr size_t kFinalists = 4;
     cudaEvent_t begin = nullptr, end = nullptr;
     SERVAL_CUDA(cudaEventCreate(&begin));
     SERVAL_CUDA(cudaEventCreate(&end));
@@ -324,12 +324,12 @@ void set_product_tuning(DeviceKind device, bool on) {
   if (device == DeviceKind::cuda) products().tuning = on;
 }
 
-std::string gemm_cuda_table() {
-  return products().table();
+std::string product_table(DeviceKind device) {
+  return device == DeviceKind::cuda ? products().table() : "";
 }
 
-void load_gemm_cuda_table(const std::string& text) {
-  products().load(text);
+void load_product_table(DeviceKind device, const std::string& text) {
+  if (device == DeviceKind::cuda) products().load(text);
 }
 
 }  // namespace serval

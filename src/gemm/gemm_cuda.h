@@ -7,17 +7,12 @@
 // on every run: algorithms that add up in an order of their own choice are never taken.
 #pragma once
 #include <cstdint>
-#include <string>
 
 #include "gemm/gemm.h"
 
 namespace serval {
 
 void gemm_cuda(const GemmArgs& args, void* stream);
-
-// The table as text, a line a shape, and back: a resumed run takes the algorithms that it began with.
-std::string gemm_cuda_table();
-void load_gemm_cuda_table(const std::string& text);
 
 // Device memory that the products share, in bytes.
 constexpr int64_t kGemmCudaWorkspaceBytes = int64_t{32} << 20;

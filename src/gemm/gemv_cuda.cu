@@ -1,5 +1,4 @@
 #include "gemm/gemv_cuda.h"
-
 #include "tensor/gpu.h"
 
 namespace serval {
@@ -48,7 +47,8 @@ __global__ void __launch_bounds__(kWarps * 32) gemv_kernel(GemmArgs g) {
       if (p >= packs) break;
 #pragma unroll
       for (int row = 0; row < kRows; ++row)
-        if (row < g.m) sums[row] = dot(w[u], *reinterpret_cast<const Pack*>(a + row * g.a_stride + p * kPack), sums[row]);
+        if (row < g.m)
+          sums[row] = dot(w[u], *reinterpret_cast<const Pack*>(a + row * g.a_stride + p * kPack), sums[row]);
     }
   }
 #pragma unroll

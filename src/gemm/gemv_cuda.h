@@ -1,5 +1,5 @@
-// Products of few rows with a weight that is stored [n, k], as decoding does them: every element of the weight
-// is read once, at the speed of the memory.
+// Products of few rows with a weight that is stored [n, k], as decoding does them: every element of the
+// weight is read once, at the speed of the memory.
 #pragma once
 #include "gemm/gemm.h"
 

@@ -19,6 +19,9 @@ std::string master_state(const ParameterSlice& slice) {
 std::string moment_state(const ParameterSlice& slice, int which) {
   return slice.name + (which == 1 ? ".exp_avg" : ".exp_avg_sq");
 }
+std::string absmax_state(const ParameterSlice& slice, int which) {
+  return moment_state(slice, which) + ".absmax";
+}
 
 void ParameterTable::add(Parameter parameter) {
   if (const Parameter* old = find_state(parameter.state)) {

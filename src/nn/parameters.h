@@ -60,6 +60,7 @@ TensorId declare_parameter(ProgramBuilder& b, const Parameter& parameter);
 std::string gradient_state(const Parameter& parameter);
 std::string master_state(const ParameterSlice& slice);  // the f32 value where the products read bf16
 std::string moment_state(const ParameterSlice& slice, int which);  // 1 or 2
+std::string absmax_state(const ParameterSlice& slice, int which);  // of the blocks of an 8-bit moment
 
 class ParameterTable {
  public:

@@ -1,6 +1,8 @@
 #include "ops/all.h"
 
 #include "ops/adamw/adamw.h"
+#include "ops/adamw_8bit/adamw_8bit.h"
+#include "ops/argmax/argmax.h"
 #include "ops/attention/attention.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/embedding/embedding.h"
@@ -15,8 +17,10 @@ namespace {
 
 const Op* const kOps[] = {
     &ops::accumulate_op,
+    &ops::adamw_8bit_op,
     &ops::adamw_op,
     &ops::add_op,
+    &ops::argmax_rows_op,
     &ops::attention_backward_op,
     &ops::attention_cached_op,
     &ops::attention_op,
@@ -30,6 +34,7 @@ const Op* const kOps[] = {
     &ops::head_logprobs_op,
     &ops::head_loss_op,
     &ops::linear_backward_op,
+    &ops::linear_gradients_op,
     &ops::linear_op,
     &ops::logits_op,
     &ops::qk_norm_rope_backward_op,

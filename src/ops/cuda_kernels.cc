@@ -3,7 +3,9 @@
 #define SERVAL_FOR_EACH_CUDA_KERNEL(X)                 \
   X(accumulate, accumulate_cuda)                       \
   X(adamw, adamw_cuda)                                 \
+  X(adamw_8bit, adamw_8bit_cuda)                       \
   X(add, add_cuda)                                     \
+  X(argmax_rows, argmax_rows_cuda)                     \
   X(attention, attention_forward_cuda)                 \
   X(attention_backward, attention_backward_cuda)       \
   X(attention_cached, attention_cached_cuda)           \
@@ -18,6 +20,7 @@
   X(head_loss, head_loss_cuda)                         \
   X(linear, linear_forward_cuda)                       \
   X(linear_backward, linear_backward_cuda)             \
+  X(linear_gradients, linear_gradients_cuda)           \
   X(logits, logits_cuda)                               \
   X(qk_norm_rope, qk_norm_rope_forward_cuda)           \
   X(qk_norm_rope_backward, qk_norm_rope_backward_cuda) \

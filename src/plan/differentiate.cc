@@ -37,9 +37,12 @@ class Differentiator final : public DeriveContext {
       bool reached = call_.op->is_loss;
       for (size_t o = 0; o < call_.outputs.size(); ++o) reached = reached || output_gradient(o) != kNone;
       if (!reached) continue;
+      const auto due = std::exchange(deferred_, {});
       call_.op->derive(*this);
       add_pending();
+      for (const auto& work : due) work();
     }
+    for (const auto& work : deferred_) work();
   }
 
   ProgramBuilder& builder() override { return builder_; }
@@ -85,6 +88,8 @@ class Differentiator final : public DeriveContext {
     pending_.emplace_back(id, part);
     return part;
   }
+
+  void defer(std::function<void()> work) override { deferred_.push_back(std::move(work)); }
 
   void give(size_t input, TensorId gradient) override {
     if (wants(input) && gradient != kNone) receive(call_.inputs[input], gradient, call_.name);
@@ -254,6 +259,7 @@ class Differentiator final : public DeriveContext {
   std::map<TensorId, Gradient> gradients_;
   std::map<TensorId, Assembly> assemblies_;  // by viewed root
   std::vector<std::pair<TensorId, TensorId>> pending_;
+  std::vector<std::function<void()>> deferred_;
 };
 
 }  // namespace

@@ -78,6 +78,7 @@ class Recomputer {
     const OpCall call = source_.calls[static_cast<size_t>(producer_[static_cast<size_t>(root)])];
     const size_t index =
         static_cast<size_t>(std::find(call.outputs.begin(), call.outputs.end(), root) - call.outputs.begin());
+    if (const TensorId id = byproduct(call, index, root); id != kNone) return again_[root] = id;
     if (call.op->recompute != nullptr) {
       // The rule may read other outputs of the call, where they are kept.
       OpCall view = call;
@@ -104,6 +105,23 @@ class Recomputer {
     }
     result_.calls.push_back(repeat);
     return again_.at(root);
+  }
+
+  // Where the derivative of the producing call has run already, it gives the tensor along the way.
+  TensorId byproduct(const OpCall& producer, size_t index, TensorId root) {
+    if (producer.op->backward == nullptr || index != 0) return kNone;
+    for (OpCall& call : result_.calls) {
+      if (call.op != producer.op->backward || call.name != producer.name) continue;
+      TensorId& id = call.outputs[producer.op->byproduct];
+      if (id == kNone) {
+        TensorDecl decl = source_.tensor(root);
+        decl.name += ".again";
+        result_.tensors.push_back(std::move(decl));
+        id = static_cast<TensorId>(result_.tensors.size() - 1);
+      }
+      return id;
+    }
+    return kNone;
   }
 
   const Program& source_;

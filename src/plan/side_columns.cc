@@ -57,6 +57,14 @@ void give_side_columns(Program& program) {
     if (!may_widen(program.tensor(id))) continue;
     call.outputs[side.output] = widen(program, id, side.columns);
     TensorId& copy = call.outputs[side.copy];
+    if (side.alias && copy != kNone) {
+      const TensorDecl columns = program.tensor(call.outputs[side.output]);
+      TensorDecl& same = program.tensor(copy);
+      same.base = columns.base;
+      same.offset = columns.offset;
+      same.row_stride = columns.row_stride;
+      continue;
+    }
     if (copy != kNone && side.copy != side.output && static_cast<size_t>(copy) < read.size() &&
         !read[static_cast<size_t>(copy)])
       copy = kNone;

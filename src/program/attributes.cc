@@ -62,6 +62,10 @@ std::string Attributes::to_string() const {
     if (const auto* d = std::get_if<double>(&value)) text += python_float_repr(*d);
     if (const auto* s = std::get_if<std::string>(&value)) text += *s;
     if (const auto* list = std::get_if<std::vector<int64_t>>(&value)) {
+      if (list->size() > 64) {
+        text += fmt::format("({} numbers)", list->size());
+        continue;
+      }
       for (size_t n = 0; n < list->size(); ++n) text += (n > 0 ? "," : "") + std::to_string((*list)[n]);
     }
     if (const auto* list = std::get_if<std::vector<double>>(&value)) {

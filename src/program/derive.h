@@ -7,6 +7,8 @@
 //                      {c.parameter_gradient(1)}, {dx});
 //   }
 #pragma once
+#include <functional>
+
 #include "program/program.h"
 
 namespace serval {
@@ -25,6 +27,9 @@ class DeriveContext {
   // A tensor, perhaps a view into a wider one, that the rule must write whole: the gradient of this input, or
   // one contribution to it. kNone where it is not wanted. Call it once an input.
   virtual TensorId gradient_slot(size_t input) = 0;
+  // Runs `work` after the rule of the call before this one: what only adds to parameter gradients can wait
+  // until then, and finds its forward operand as a by-product of that rule's calls.
+  virtual void defer(std::function<void()> work) = 0;
   // Hands over a tensor that exists already as the gradient of this input.
   virtual void give(size_t input, TensorId gradient) = 0;
 };

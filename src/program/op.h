@@ -45,7 +45,10 @@ struct SideColumns {
   int64_t columns = 0;  // 0: none
   size_t input = 0;
   size_t output = 0;  // which then is a view of them; absent in a call that did not get them
-  size_t copy = 0;    // an output that holds the same for backward: dropped where nobody reads it
+  // An output that holds the same. It becomes a view of the columns (alias), or is dropped where nobody reads
+  // it: a tensor that is kept for backward must not keep the wide one alive.
+  size_t copy = 0;
+  bool alias = false;
 };
 
 // Two inputs of a call whose rows had better be equally far apart.
@@ -76,6 +79,9 @@ struct Op {
   int64_t (*cuda_workspace)(const CallView&) = nullptr;
   SideColumns (*side_columns)(const CallView&) = nullptr;
   AlikeRows (*alike_rows)(const CallView&) = nullptr;
+  // The op of the derivative can also give output 0 of this op again, as its output `byproduct`.
+  const Op* backward = nullptr;
+  size_t byproduct = 0;
   void (*run_cpu)(const KernelContext&) = nullptr;
 };
 

@@ -109,8 +109,8 @@ class ProgramBuilder {
   // Views. A view of a view is a view of its root.
   TensorId columns(TensorId id, int64_t begin, int64_t size);  // x[:, begin : begin + size]
   TensorId rows(TensorId id, int64_t begin, int64_t size);     // x[begin : begin + size]
-  // Elements [offset, ...) of a state as a state of its own: a tensor of that shape whose rows are as far apart
-  // as the storage's. One of this name that exists already is returned.
+  // Elements [offset, ...) of a state as a state of its own: a tensor of that shape whose rows are as far
+  // apart as the storage's. One of this name that exists already is returned.
   TensorId region(TensorId storage, const std::string& name, Shape shape, int64_t offset, Role role);
   // The same region of `target`, a tensor of the same shape as `id`'s root (used for gradients).
   TensorId same_view(TensorId id, TensorId target);

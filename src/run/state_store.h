@@ -1,5 +1,6 @@
 // The states of all programs of a run: weights, adapters, gradients, moments, caches; and their regions that
-// have names of their own. Programs that name the same state share it. One block of device memory, sized before anything is read.
+// have names of their own. Programs that name the same state share it. One block of device memory, sized
+// before anything is read.
 //
 //   StateStore states(device);
 //   states.declare(step_program);

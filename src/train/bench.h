@@ -29,10 +29,12 @@ struct TrainBench {
   int64_t batch_size = 1, max_length = 1024, accumulation = 1;
   int64_t steps = 3;       // timed, after one that is not
   int64_t lora_rank = 16;  // 0: all weights are trained
+  Optimizer optimizer = Optimizer::adamw;
   Recompute recompute = Recompute::cheap;
   bool packed = false;  // rows of several documents, their lengths log-normal; else one document a row
   bool graphs = true;
-  bool op_times = true;  // one more step, entry by entry, that measures each call
+  bool deterministic = false;  // as in serval train
+  bool op_times = true;        // one more step, entry by entry, that measures each call
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();  // of the program
 };
 
@@ -44,6 +46,7 @@ struct TrainBenchResult {
   double first_step_seconds = 0;  // from the start of the program to the end of the first step
   int64_t arena_bytes = 0, state_bytes = 0;
   int64_t device_bytes = 0;  // by which the free memory of a GPU fell; on the CPU the most that was resident
+  int64_t device_used_bytes = 0;  // of a GPU, by all programs: context and libraries included
   int64_t peak_resident_bytes = 0;
   double step_flops = 0, product_rate = 0;  // FLOP; FLOP/s of large products, measured after the steps
   double loss = 0;

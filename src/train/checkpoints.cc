@@ -61,8 +61,10 @@ std::vector<std::string> trained_states(const ParameterTable& table, const State
         names.push_back(master_state(slice));
       else
         whole = true;
-      names.push_back(moment_state(slice, 1));
-      names.push_back(moment_state(slice, 2));
+      for (const int which : {1, 2}) {
+        names.push_back(moment_state(slice, which));
+        if (states.contains(absmax_state(slice, which))) names.push_back(absmax_state(slice, which));
+      }
     }
     if (whole) names.push_back(parameter.state);
   }

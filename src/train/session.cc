@@ -143,40 +143,93 @@ std::vector<double> Session::sums() {
   return values;
 }
 
-void Session::start_micro_step(const MicroBatch& micro, float row_weight, const StepSettings& settings,
-                               int64_t index) {
-  set_batch_inputs(*train_, micro, row_weight);
-  if (has_input(plan_.train, "random"))
-    train_->set_input("random",
-                      std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, index});
-  train_->run();
+Executor& Session::executor_for(const MicroBatch& micro) {
+  constexpr int64_t kSteps = 8, kLeast = 2, kMost = 6, kUnit = 64;
+  const BatchCapacity& most = plan_.options.train_capacity;
+  if (states_.device().kind() == DeviceKind::cpu) return *train_;  // it computes the rows that there are
+  const int64_t step = std::max(kLeast, (micro.num_tokens() * kSteps + most.tokens - 1) / most.tokens);
+  const int64_t tokens = (most.tokens * step / kSteps + kUnit - 1) / kUnit * kUnit;
+  if (step > kMost || tokens < micro.num_tokens() || tokens >= most.tokens) return *train_;
+  auto it = smaller_.find(tokens);
+  if (it == smaller_.end()) {
+    BatchCapacity capacity = most;
+    capacity.tokens = tokens;
+    capacity.labels = std::min(most.labels, tokens);
+    capacity.longest = std::min(most.longest, tokens);
+    ParameterTable parameters = plan_.parameters;
+    const SessionOptions& o = plan_.options;
+    Program program = build_train_program(o.model, o.network, capacity, o.recompute, parameters, o.device);
+    ArenaPlan arena = plan_arena(program);
+    std::unique_ptr<Executor> executor;
+    if (arena.bytes <= arena_.bytes())
+      executor = std::make_unique<Executor>(std::move(program), std::move(arena), arena_.data(), states_);
+    if (executor != nullptr) executor->set_check_nan(check_nan_);
+    it = smaller_.emplace(tokens, std::move(executor)).first;
+  }
+  return it->second == nullptr ? *train_ : *it->second;
 }
 
-void Session::prepare(const StepBatch& batch, const StepSettings& settings, bool graphs) {
+void Session::set_check_nan(bool on) {
+  check_nan_ = on;
+  for (Executor* executor : {train_.get(), update_.get()}) executor->set_check_nan(on);
+  for (auto& [tokens, executor] : smaller_)
+    if (executor != nullptr) executor->set_check_nan(on);
+}
+
+std::vector<int64_t> Session::program_sizes() const {
+  std::vector<int64_t> sizes;
+  for (const auto& [tokens, executor] : smaller_)
+    if (executor != nullptr) sizes.push_back(tokens);
+  sizes.push_back(plan_.options.train_capacity.tokens);
+  return sizes;
+}
+
+void Session::start_micro_step(Executor& executor, const MicroBatch& micro, float row_weight,
+                               const StepSettings& settings, int64_t index) {
+  set_batch_inputs(executor, micro, row_weight);
+  if (has_input(executor.program(), "random"))
+    executor.set_input("random",
+                       std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, index});
+  executor.run();
+}
+
+// Gradients and sums are zero at the beginning of a step; they are so again at the end.
+void Session::warm_up(Executor& executor, const MicroBatch& micro, const StepSettings& settings) {
+  if (!warm_.insert(&executor).second) return;
   Device& device = states_.device();
-  if (device.kind() == DeviceKind::cpu) return;
-  set_product_tuning(device.kind(), true);
-  start_micro_step(batch.micro_batches.front(), 0, settings, 0);
-  if (eval_ != nullptr) {
-    set_batch_inputs(*eval_, MicroBatch{}, 0);
-    eval_->run();
+  set_product_tuning(device.kind(), preparation_.measure_products);
+  if (&executor == eval_.get()) {
+    set_batch_inputs(executor, micro, 0);
+    executor.run();
+  } else {
+    start_micro_step(executor, micro, 0, settings, 0);
   }
   device.synchronize();
   set_product_tuning(device.kind(), false);
   for (const StateStore::State& state : states_.states())
     if (state.role == Role::gradient || state.name == "loss.sums") states_.zero(state.name);
-  if (!graphs) return;
-  train_->capture();
-  update_->capture();
-  if (eval_ != nullptr) eval_->capture();
+  if (preparation_.graphs) executor.capture();
+}
+
+void Session::prepare(const StepBatch& batch, const StepSettings& settings,
+                      const SessionPreparation& preparation) {
+  if (states_.device().kind() == DeviceKind::cpu) return;
+  prepared_ = true;
+  preparation_ = preparation;
+  for (const MicroBatch& micro : batch.micro_batches) warm_up(executor_for(micro), micro, settings);
+  if (eval_ != nullptr) warm_up(*eval_, MicroBatch{}, settings);
+  if (preparation_.graphs && !update_->captured()) update_->capture();
 }
 
 StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
   int64_t labels = 0;
   for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
   const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
+  if (prepared_)
+    for (const MicroBatch& micro : batch.micro_batches) warm_up(executor_for(micro), micro, settings);
   for (size_t i = 0; i < batch.micro_batches.size(); ++i)
-    start_micro_step(batch.micro_batches[i], row_weight, settings, static_cast<int64_t>(i));
+    start_micro_step(executor_for(batch.micro_batches[i]), batch.micro_batches[i], row_weight, settings,
+                     static_cast<int64_t>(i));
   const auto s = sums();
   StepResult result;
   result.labels = labels;
@@ -191,6 +244,8 @@ StepResult Session::step(const StepBatch& batch, const StepSettings& settings) {
   StepResult result = accumulate(batch, settings);
   update_->set_input("hyper",
                      std::vector<double>{settings.learning_rate, static_cast<double>(settings.step)});
+  if (has_input(plan_.update, "random"))
+    update_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, 0});
   update_->run();
   std::vector<double> stats(2);
   states_.read("optimizer.stats", stats.data());

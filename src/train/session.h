@@ -8,8 +8,10 @@
 //   StepResult r = session.step(batch, {.learning_rate = lr, .step = 1});
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,13 +73,23 @@ struct StepResult {
 // Writes a batch into the inputs of a training or evaluation program; every label weighs `row_weight`.
 void set_batch_inputs(Executor& executor, const MicroBatch& batch, float row_weight);
 
+struct SessionPreparation {
+  bool graphs = true;
+  bool measure_products = true;  // false: the library's first proposal, the same in every run
+};
+
 class Session {
  public:
   Session(SessionPlan plan, Device& device);
 
-  // Before the first step on a GPU: runs the batch once to choose the products' algorithms and to load
-  // libraries, forgets what it computed, and captures the programs as graphs. Elsewhere it does nothing.
-  void prepare(const StepBatch& batch, const StepSettings& settings, bool graphs = true);
+  // Before the first step on a GPU: from now on each program runs once before it is used, to choose the
+  // products' algorithms and to load libraries; what it computed is forgotten, and it is captured as a graph.
+  // Elsewhere it does nothing.
+  void prepare(const StepBatch& batch, const StepSettings& settings,
+               const SessionPreparation& preparation = {});
+  // The micro-step programs that have been made, by tokens: a GPU computes whole capacities, so a smaller
+  // batch is run by a smaller program (two to six eighths of the capacity).
+  std::vector<int64_t> program_sizes() const;
 
   // Forward and backward of every micro-batch, then the update.
   StepResult step(const StepBatch& batch, const StepSettings& settings);
@@ -90,17 +102,25 @@ class Session {
   const ParameterTable& parameters() const { return plan_.parameters; }
   const SessionPlan& plan() const { return plan_; }
   Executor& train_executor() { return *train_; }
+  void set_check_nan(bool on);
   Executor* eval_executor() { return eval_.get(); }
   Executor& update_executor() { return *update_; }
 
  private:
-  void start_micro_step(const MicroBatch& micro, float row_weight, const StepSettings& settings, int64_t index);
+  Executor& executor_for(const MicroBatch& micro);
+  void start_micro_step(Executor& executor, const MicroBatch& micro, float row_weight,
+                        const StepSettings& settings, int64_t index);
+  void warm_up(Executor& executor, const MicroBatch& micro, const StepSettings& settings);
   std::vector<double> sums();
 
   SessionPlan plan_;
   StateStore states_;
   Buffer arena_;
   std::unique_ptr<Executor> train_, eval_, update_;
+  std::map<int64_t, std::unique_ptr<Executor>> smaller_;  // by tokens
+  std::set<const Executor*> warm_;
+  bool prepared_ = false, check_nan_ = false;
+  SessionPreparation preparation_;
 };
 
 }  // namespace serval

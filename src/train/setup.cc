@@ -136,6 +136,8 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
                             .dtype = config.dtype,
                             .ignored_config_keys = config.ignore_config_key};
   setup.model = Pretrained::open(options);
+  if (setup.device->kind() == DeviceKind::cuda && setup.model.compute() == DType::f64)
+    fail_usage("dtype float64 is computed on the CPU alone: pass --device cpu, or another dtype");
   if (config.use_peft) {
     if (setup.model.adapter())
       setup.adapter = setup.model.adapter();
@@ -159,6 +161,8 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
                           .eps = config.adam_epsilon,
                           .weight_decay = config.weight_decay};
   session.update.max_grad_norm = config.max_grad_norm;
+  session.update.optimizer = optimizer_from_name(config.optim);
+  session.update.stochastic_rounding = config.stochastic_rounding;
   if (with_data) {
     open_data(setup);
     session.train_capacity = setup.data.train->capacity();
@@ -229,6 +233,7 @@ void check_memory(const TrainingSetup& setup) {
                                  setup.config.per_device_train_batch_size / 2));
   if (setup.config.max_length > 256)
     advice.push_back(fmt::format("--max-length {}", setup.config.max_length / 2));
+  if (!setup.adapter && setup.config.optim == "adamw_torch") advice.push_back("--optim adamw_8bit");
   if (!setup.adapter) advice.push_back("LoRA (--use-peft true)");
   fail(
       "the run needs {} but {} {}; less memory: {}", human_bytes(plan.total), human_bytes(limit),

@@ -1,6 +1,9 @@
 #include "train/step_programs.h"
 
+#include "base/error.h"
+#include "base/philox.h"
 #include "models/decoder.h"
+#include "ops/adamw_8bit/adamw_8bit.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/head/head.h"
 #include "plan/differentiate.h"
@@ -81,9 +84,76 @@ bool decays(const std::string& name) {
   return name.find("bias") == std::string::npos && name.find("norm") == std::string::npos;
 }
 
-bool has_master(const Parameter& parameter) {
-  return parameter.dtype == DType::bf16 || parameter.storage.has_value();
+bool has_master(const Parameter& parameter, Optimizer optimizer) {
+  return optimizer == Optimizer::adamw && (parameter.dtype == DType::bf16 || parameter.storage.has_value());
 }
+
+Optimizer optimizer_from_name(std::string_view name) {
+  if (name == "adamw_torch") return Optimizer::adamw;
+  if (name == "adamw_8bit") return Optimizer::adamw_8bit;
+  SERVAL_CHECK(name == "adamw_bf16", "optim '{}'", name);
+  return Optimizer::adamw_bf16;
+}
+
+namespace {
+
+// As in bitsandbytes: a tensor below this size keeps f32 moments.
+constexpr int64_t kSmallest8bit = 4096;
+
+// The calls that update all trained slices which share their weight decay.
+class UpdateCalls {
+ public:
+  explicit UpdateCalls(const UpdateSettings& settings) : settings_(settings) {}
+
+  void add(ProgramBuilder& b, const Parameter& parameter, const ParameterSlice& slice, TensorId own,
+           TensorId gradient) {
+    const DType wide = b.tensor(gradient).dtype;
+    const uint64_t stream = stable_hash(slice.name);
+    const int64_t elements = slice.shape.elements();
+    const auto moment = [&](int which, DType dtype, const Shape& shape) {
+      return b.state(moment_state(slice, which), dtype, shape, Role::optimizer);
+    };
+    if (settings_.optimizer == Optimizer::adamw_8bit && elements >= kSmallest8bit) {
+      const int64_t blocks = ops::moment_blocks(elements);
+      const Shape codes{blocks * ops::kMomentBlock};
+      const auto absmax = [&](int which) {
+        return b.state(absmax_state(slice, which), DType::f32, {blocks}, Role::optimizer);
+      };
+      small_.push_back({.parameter = own,
+                        .m_codes = moment(1, DType::u8, codes),
+                        .m_absmax = absmax(1),
+                        .v_codes = moment(2, DType::u8, codes),
+                        .v_absmax = absmax(2),
+                        .gradient = gradient,
+                        .stream = stream});
+      return;
+    }
+    const DType moments = settings_.optimizer == Optimizer::adamw_bf16 ? DType::bf16 : wide;
+    const bool master = has_master(parameter, settings_.optimizer);
+    all_.push_back(
+        {.parameter = master ? b.state(master_state(slice), wide, slice.shape, parameter.role) : own,
+         .m = moment(1, moments, slice.shape),
+         .v = moment(2, moments, slice.shape),
+         .gradient = gradient,
+         .copy = master ? own : kNone,
+         .stream = stream});
+  }
+
+  void write(ProgramBuilder& b, const std::string& suffix, double weight_decay, TensorId hyper,
+             TensorId stats, TensorId random) const {
+    ops::AdamWSettings adamw = settings_.adamw;
+    adamw.weight_decay = weight_decay;
+    if (!all_.empty()) ops::adamw(b, "adamw" + suffix, all_, hyper, stats, adamw, random);
+    if (!small_.empty()) ops::adamw_8bit(b, "adamw_8bit" + suffix, small_, hyper, stats, adamw, random);
+  }
+
+ private:
+  const UpdateSettings& settings_;
+  std::vector<ops::AdamWOperands> all_;
+  std::vector<ops::AdamW8bitOperands> small_;
+};
+
+}  // namespace
 
 Program build_update_program(const ParameterTable& table, const UpdateSettings& settings, DeviceKind device) {
   Program program{.name = "update", .device = device};
@@ -91,7 +161,8 @@ Program build_update_program(const ParameterTable& table, const UpdateSettings& 
   b.set_phase(Phase::update);
   const TensorId hyper = b.input("hyper", DType::f64, {2});
   const TensorId stats = b.state("optimizer.stats", DType::f64, {2}, Role::counter);
-  std::vector<ops::AdamWOperands> updates, updates_without_decay;
+  const TensorId random = settings.stochastic_rounding ? b.input("random", DType::i64, {3}) : kNone;
+  UpdateCalls updates(settings), updates_without_decay(settings);
   std::vector<TensorId> gradients;
   std::vector<TensorId> unused;  // gradients of frozen rows beside trained ones
   for (const Parameter& parameter : table.all()) {
@@ -106,25 +177,15 @@ Program build_update_program(const ParameterTable& table, const UpdateSettings& 
         unused.push_back(g);
         continue;
       }
-      ops::AdamWOperands o;
-      const TensorId own = b.rows(state, slice.row_begin, rows);
-      o.parameter =
-          has_master(parameter) ? b.state(master_state(slice), wide, slice.shape, parameter.role) : own;
-      o.copy = has_master(parameter) ? own : kNone;
-      o.m = b.state(moment_state(slice, 1), wide, slice.shape, Role::optimizer);
-      o.v = b.state(moment_state(slice, 2), wide, slice.shape, Role::optimizer);
-      o.gradient = g;
       gradients.push_back(g);
       const bool spared = settings.adamw.weight_decay != 0 && !decays(slice.name);
-      (spared ? updates_without_decay : updates).push_back(o);
+      (spared ? updates_without_decay : updates)
+          .add(b, parameter, slice, b.rows(state, slice.row_begin, rows), g);
     }
   }
   ops::gradient_norm(b, "gradient_norm", gradients, settings.max_grad_norm, stats);
-  ops::AdamWSettings without_decay = settings.adamw;
-  without_decay.weight_decay = 0;
-  if (!updates.empty()) ops::adamw(b, "adamw", updates, hyper, stats, settings.adamw);
-  if (!updates_without_decay.empty())
-    ops::adamw(b, "adamw.no_decay", updates_without_decay, hyper, stats, without_decay);
+  updates.write(b, "", settings.adamw.weight_decay, hyper, stats, random);
+  updates_without_decay.write(b, ".no_decay", 0, hyper, stats, random);
   for (const TensorId g : unused) ops::fill_zero(b, "frozen_gradient", g);
   return program;
 }

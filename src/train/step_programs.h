@@ -8,6 +8,7 @@
 // States: loss.sums f64[4] (see ops/head), optimizer.stats f64[2] (norm, clip factor).
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/batch_stream.h"
@@ -31,18 +32,29 @@ Program build_eval_program(const DecoderConfig& config, const NetworkOptions& op
                            const BatchCapacity& capacity, ParameterTable& table,
                            DeviceKind device = DeviceKind::cpu);
 
+// All are AdamW; they differ in what they keep between steps.
+enum class Optimizer {
+  adamw,       // f32 moments, and an f32 master of each weight that the products read in another form
+  adamw_8bit,  // moments of 8 bits (see ops/adamw_8bit), f32 ones of tensors below 4096 elements; no masters
+  adamw_bf16,  // bf16 moments; no masters
+};
+Optimizer optimizer_from_name(std::string_view name);  // as the key `optim` has them
+
 struct UpdateSettings {
   ops::AdamWSettings adamw;
   double max_grad_norm = 0;
+  Optimizer optimizer = Optimizer::adamw;
+  bool stochastic_rounding = false;  // of weights and second moments that are kept in bf16
 };
-// inputs: hyper f64[2] (learning rate, step counted from 1).
+// inputs: hyper f64[2] (learning rate, step counted from 1); random i64[3] (seed, step, 0), only where the
+// update rounds stochastically.
 Program build_update_program(const ParameterTable& table, const UpdateSettings& settings,
                              DeviceKind device = DeviceKind::cpu);
 
 // Weight decay spares biases and norms, as transformers' Trainer does.
 bool decays(const std::string& parameter_name);
 
-// The type that a trained slice is updated in (its master, or the state itself).
-bool has_master(const Parameter& parameter);
+// Whether the optimizer updates an f32 master of the parameter instead of the parameter itself.
+bool has_master(const Parameter& parameter, Optimizer optimizer);
 
 }  // namespace serval

@@ -10,6 +10,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "export/export.h"
+#include "gemm/gemm.h"
 #include "nn/weights.h"
 #include "train/checkpoints.h"
 #include "train/metrics.h"
@@ -17,6 +18,8 @@
 
 namespace serval {
 namespace {
+
+constexpr const char* kProductTable = "product_algorithms.txt";
 
 class TrainingRun {
  public:
@@ -30,12 +33,12 @@ class TrainingRun {
   int run() {
     const std::string resume = resume_directory();
     check_output_directory();
+    resumed_from_ = resume;
     load(resume);
     prepare_output_directory(resume);
     metrics_.emplace(config_.output_dir, state_.step);
     progress_.emplace(state_.step, setup_.total_steps, config_.progress);
-    session_.train_executor().set_check_nan(config_.check_nan);
-    session_.update_executor().set_check_nan(config_.check_nan);
+    session_.set_check_nan(config_.check_nan);
     catch_stop_signals();
     const int64_t first_step = state_.step;
     while (state_.step < setup_.total_steps && !stop_requested()) {
@@ -127,7 +130,7 @@ class TrainingRun {
     const double lr = config_.learning_rate * setup_.schedule.factor(state_.step);
     const StepSettings settings{
         .learning_rate = lr, .step = state_.step + 1, .seed = static_cast<uint64_t>(config_.seed)};
-    if (!prepared_) session_.prepare(batch, settings, config_.graphs);
+    if (!prepared_) prepare(batch, settings);
     prepared_ = true;
     const StepResult result = session_.step(batch, settings);
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
@@ -163,6 +166,21 @@ class TrainingRun {
     metrics_->record(entry);
     state_.window_loss = 0;
     state_.window_labels = state_.window_tokens = state_.window_steps = 0;
+  }
+
+  // On a GPU the products' algorithms are measured once a run; a run that goes on takes what it began with.
+  void prepare(const StepBatch& batch, const StepSettings& settings) {
+    if (!resumed_from_.empty()) {
+      const std::string table = join_path(resumed_from_, kProductTable);
+      if (file_exists(table)) load_product_table(device_->kind(), read_file(table, 16 << 20));
+    }
+    session_.prepare(batch, settings, {.graphs = config_.graphs, .measure_products = !config_.deterministic});
+    write_product_table(config_.output_dir);
+  }
+
+  void write_product_table(const std::string& directory) const {
+    const std::string table = product_table(device_->kind());
+    if (!table.empty()) write_file_atomically(join_path(directory, kProductTable), table);
   }
 
   bool due(const std::string& strategy, int64_t steps) const {
@@ -210,6 +228,7 @@ class TrainingRun {
     history.set("train_batch_size", Json(config_.per_device_train_batch_size));
     write_file_atomically(join_path(directory.path(), "trainer_state.json"), history.dump(2) + "\n");
     write_file_atomically(join_path(directory.path(), "serval.yaml"), to_yaml(resolved_.settings));
+    write_product_table(directory.path());
     directory.commit();
     last_saved_ = state_.step;
     remove_old_checkpoints(config_.output_dir, config_.save_total_limit);
@@ -259,6 +278,7 @@ class TrainingRun {
   RunState state_;
   int64_t last_saved_ = -1;
   bool prepared_ = false;
+  std::string resumed_from_;  // a checkpoint, or ""
   std::optional<Metrics> metrics_;
   std::optional<Progress> progress_;
 };

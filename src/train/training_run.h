@@ -42,8 +42,8 @@ struct TrainingSetup {
 // batch size and max_length alone, and no dataset is opened.
 TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
 
-// Device memory that the driver and the libraries take beside the plan: the context, their code, the products'
-// scratch (measured, see docs/performance.md).
+// Device memory that the driver and the libraries take beside the plan: the context, their code, the
+// products' scratch (measured, see docs/performance.md).
 constexpr int64_t kCudaOverheadBytes = int64_t{700} << 20;
 
 // Memory the process needs beside the plan: code, libraries, thread stacks, product scratch.

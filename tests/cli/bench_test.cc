@@ -71,6 +71,27 @@ TEST(Bench, PackedRowsFullTrainingAndRecompute) {
   EXPECT_EQ(leaner.at("loss").as_double(), lora.at("loss").as_double());
 }
 
+TEST(Bench, GenerateTellsSpeedAndMemory) {
+  const Json r = bench_json({"generate", "--config", tiny_config_file(), "--batch-size", "3",
+                             "--prompt-length", "20", "--max-new-tokens", "6"});
+  EXPECT_EQ(r.at("target").as_string(), "generate");
+  EXPECT_EQ(r.at("batch_size").as_int(), 3);
+  const double step = r.at("step_seconds").as_double();
+  EXPECT_GT(step, 0);
+  EXPECT_NEAR(r.at("tokens_per_second").as_double() * step, 3, 1e-9);
+  EXPECT_GT(r.at("prompt_tokens_per_second").as_double(), 0);
+  // bf16; the head is the embedding or the embedding is not counted.
+  EXPECT_LE(r.at("weight_bytes").as_int(), 2 * r.at("parameters").as_int());
+  EXPECT_NEAR(
+      r.at("share_of_copy_rate").as_double(),
+      static_cast<double>(r.at("weight_bytes").as_int()) / r.at("copy_bytes_per_second").as_double() / step,
+      1e-9);
+  EXPECT_EQ(r.at("peak_bytes").as_int(), r.at("arena_bytes").as_int() + r.at("state_bytes").as_int());
+  for (const Json& op : r.at("ops").as_array())
+    EXPECT_TRUE(op.at("op").as_string() != "argmax_rows" || op.at("calls").as_int() == 1);
+  EXPECT_FAILS(run_serval({"bench", "generate", "--max-new-tokens", "1"}), 2, "max_new_tokens");
+}
+
 TEST(Bench, OpsAndProducts) {
   const std::string config = tiny_config_file();
   const Json ops = bench_json({"ops", "--config", config, "--tokens", "24", "--only", "norm"});
@@ -85,7 +106,7 @@ TEST(Bench, OpsAndProducts) {
                            "q/k norm + rope/qk_norm_rope_backward"})
     EXPECT_TRUE(names.contains(name)) << name;
   const Json products = bench_json({"gemm", "--config", config, "--tokens", "24", "--only", "q,k,v"});
-  EXPECT_EQ(products.at("calls").size(), 4u);  // plain and with adapters, forward and backward
+  EXPECT_EQ(products.at("calls").size(), 5u);  // plain and with adapters; forward, backward, gradient of A
 }
 
 TEST(Bench, ProfileForThePlan) {

@@ -96,6 +96,43 @@ TEST(Generate, SeedsRepeatAndDiffer) {
             generate({tiny_model()}, {"--raw", "--prompt", "one"}).out);
 }
 
+// f32: answers of a batch are those of one prompt at a time, token for token.
+TEST(Generate, AFileOfPromptsIsAnsweredInItsOrder) {
+  const std::string root = scratch_directory();
+  const Words questions = {"one", "a river and a much longer question about the otter of Brackenmere",
+                           "two", "who?",
+                           "one", "when did it happen, and where",
+                           "x"};
+  std::string data;
+  for (const std::string& question : questions)
+    data += R"({"messages": [{"role": "user", "content": ")" + question +
+            R"("}, {"role": "assistant", "content": "to )" + question + "\"}]}\n";
+  const std::string path = write_file(root, "questions.jsonl", data);
+  for (const char* temperature : {"0", "1"}) {
+    const Words words = {"--prompts",     path,        "--dtype", "float32",
+                         "--temperature", temperature, "--seed",  "4"};
+    const auto ask = [&](const char* batch_size) {
+      Words more = words;
+      more.insert(more.end(), {"--batch-size", batch_size});
+      return generate({tiny_model()}, more);
+    };
+    const Finished one = ask("1");
+    ASSERT_EQ(one.exit_code, 0) << one.err;
+    EXPECT_HAS(one.err, "7 prompts, 1 at a time");
+    size_t line = 0;
+    for (const Json& answer : read_lines(write_file(root, "answers.jsonl", one.out))) {
+      ASSERT_LT(line, questions.size());
+      EXPECT_EQ(answer.at("prompt").as_string(), questions[line]);
+      EXPECT_EQ(answer.at("expected").as_string(), "to " + questions[line]);
+      ++line;
+    }
+    EXPECT_EQ(line, questions.size());
+    for (const char* batch_size : {"3", "7", "100"}) EXPECT_EQ(ask(batch_size).out, one.out) << batch_size;
+    EXPECT_HAS(ask("100").err, "7 prompts, 7 at a time");
+  }
+  EXPECT_FAILS(generate({tiny_model()}, {"--prompts", path, "--batch-size", "0"}), 2, "batch_size");
+}
+
 TEST(Generate, APromptThatIsTooLongIsRefused) {
   std::string words;
   for (int i = 0; i < 300; ++i) words += "river ";

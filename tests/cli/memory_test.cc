@@ -52,8 +52,9 @@ TEST(Memory, PeakIsAsPlanned) {
                    "--num-threads",
                    "1"};
     words.insert(words.end(), mode.begin(), mode.end());
-    Words plan_words = {"plan", "--json"},
-          run_words = {"train", "--output-dir", root + "/out", "--overwrite-output-dir"};
+    // The process's own memory: on a GPU the plan is of another one.
+    Words plan_words = {"plan", "--json", "--device", "cpu"},
+          run_words = {"train", "--device", "cpu", "--output-dir", root + "/out", "--overwrite-output-dir"};
     plan_words.insert(plan_words.end(), words.begin(), words.end());
     run_words.insert(run_words.end(), words.begin(), words.end());
     const Finished planned = run_serval(plan_words), run = run_serval(run_words);

@@ -199,7 +199,7 @@ std::vector<std::string> train_words(const std::string& dataset, const std::stri
                                      const std::vector<std::string>& more) {
   std::vector<std::string> words = {"train", "--model",      tiny_model(), "--dataset",
                                     dataset, "--output-dir", output,       "--num-threads",
-                                    "1",     "--max-length", "64"};
+                                    "1",     "--max-length", "64",         "--deterministic"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }

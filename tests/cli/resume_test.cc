@@ -31,6 +31,10 @@ const Kind kKinds[] = {
      {"--use-peft", "false", "--per-device-train-batch-size", "2", "--weight-decay", "0.1"},
      false,
      SIGTERM},
+    {"Full8Bit",
+     {"--use-peft", "false", "--optim", "adamw_8bit", "--stochastic-rounding", "true"},
+     false,
+     SIGINT},
     {"FullFloat32", {"--use-peft", "false", "--dtype", "float32"}, false, SIGINT},
     {"Blocks", {"--gradient-checkpointing", "true", "--lora-dropout", "0.1"}, true, SIGTERM},
 };

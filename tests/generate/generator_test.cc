@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "models/pretrained.h"
+#include "support/devices.h"
 #include "support/model_logits.h"
 #include "support/test_data.h"
 
@@ -17,19 +18,52 @@ namespace serval::testing {
 namespace {
 
 struct Loaded {
-  std::unique_ptr<Device> device = make_cpu_device();
+  std::shared_ptr<Device> device;
   Pretrained model;
   std::unique_ptr<Generator> generator;
-  Loaded(const std::string& directory, int64_t capacity, int64_t prefill_tokens)
-      : model(Pretrained::open({.model = directory})) {
+  Loaded(const std::string& directory, int64_t capacity, int64_t prefill_tokens, int64_t sequences = 1,
+         std::shared_ptr<Device> on = device_of(DeviceKind::cpu))
+      : device(std::move(on)), model(Pretrained::open({.model = directory})) {
     generator = std::make_unique<Generator>(GeneratorOptions{.model = model.config(),
                                                              .network = model.network_options(),
                                                              .capacity = capacity,
-                                                             .prefill_tokens = prefill_tokens},
+                                                             .prefill_tokens = prefill_tokens,
+                                                             .sequences = sequences},
                                             *device);
     model.load_weights(generator->parameters(), generator->states());
   }
 };
+
+using Prompts = std::vector<std::vector<int32_t>>;
+
+struct Answers {
+  Prompts ids;
+  std::vector<StopReason> reasons;
+  friend bool operator==(const Answers&, const Answers&) = default;
+};
+
+Answers answers_of(Generator& generator, const Prompts& prompts, const Sampling& sampling) {
+  Answers answers{Prompts(prompts.size()), std::vector<StopReason>(prompts.size(), StopReason::caller)};
+  std::vector<int> ends(prompts.size(), 0);
+  generator.generate_all(
+      prompts, sampling,
+      [&](size_t prompt, int32_t id) {
+        EXPECT_EQ(ends[prompt], 0);
+        answers.ids[prompt].push_back(id);
+        return true;
+      },
+      [&](size_t prompt, StopReason reason) {
+        ++ends[prompt];
+        answers.reasons[prompt] = reason;
+      });
+  for (const int count : ends) EXPECT_EQ(count, 1);
+  return answers;
+}
+
+// Lengths differ, and two begin alike.
+const Prompts kPrompts = {
+    {3, 14, 15, 29, 65, 35, 8, 9, 61, 32, 38, 46, 26}, {7},      {50, 2, 61, 8, 28}, {3, 14, 15, 29, 1, 2},
+    {27, 18, 28, 18, 28, 45, 9, 45, 23, 53, 60},       {11, 11}, {66, 1, 66}};
 
 const std::vector<int32_t> kPrompt = {3, 14, 15, 29, 65, 35, 8, 9, 61, 32, 38, 46, 26};
 
@@ -67,6 +101,37 @@ TEST_P(EveryFamily, CachedLogitsAreThoseOfAWholeForward) {
   }
 }
 
+// As many sequences as prompts, fewer (newcomers take the places of those that ended) and more; pieces of a
+// prompt, of several prompts, and whole prompts. Sampled answers end at stop tokens at different times.
+TEST_P(EveryFamily, ABatchAnswersAsOneByOne) {
+  const std::string directory = fixture(std::string("models/") + GetParam());
+  const Sampling greedy{.max_new_tokens = 9};
+  const Sampling drawn{.temperature = 1,
+                       .top_p = 0.95,
+                       .seed = 5,
+                       .max_new_tokens = 12,
+                       .stop_ids = {1, 5, 9, 20, 30, 40, 41, 42, 43, 60, 61, 62}};
+  for (const auto& device : devices()) {
+    SCOPED_TRACE(device->name());
+    Loaded one(directory, 32, 8, 1, device);
+    const Answers want_greedy = answers_of(*one.generator, kPrompts, greedy),
+                  want_drawn = answers_of(*one.generator, kPrompts, drawn);
+    std::vector<int32_t> first;
+    one.generator->generate(kPrompts[0], drawn, [&](int32_t id) { return first.push_back(id), true; });
+    EXPECT_EQ(first, want_drawn.ids[0]);
+    const std::vector<std::pair<int64_t, int64_t>> sizes = {{3, 8}, {7, 64}, {2, 3}, {9, 5}, {3, 2}};
+    for (const auto& [sequences, piece] : sizes) {
+      SCOPED_TRACE(std::to_string(sequences) + " sequences, pieces of " + std::to_string(piece));
+      Loaded batch(directory, 32, piece, sequences, device);
+      const Prompts three(kPrompts.begin(), kPrompts.begin() + 3);
+      EXPECT_EQ(answers_of(*batch.generator, three, greedy).ids,
+                Prompts(want_greedy.ids.begin(), want_greedy.ids.begin() + 3));
+      EXPECT_EQ(answers_of(*batch.generator, kPrompts, drawn), want_drawn);
+      EXPECT_EQ(answers_of(*batch.generator, kPrompts, greedy), want_greedy);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, EveryFamily,
                          ::testing::Values("llama_a", "llama_tied", "llama_rope_llama3_v5", "mistral_a",
                                            "qwen2_a", "qwen2_window", "qwen3_a"),
@@ -100,6 +165,69 @@ TEST(Generator, StopsBeforeAStopToken) {
   EXPECT_EQ(loaded.generator->generate(kPrompt, {.max_new_tokens = 8, .stop_ids = {all[4]}}, take),
             StopReason::stop_token);
   EXPECT_EQ(ids, std::vector<int32_t>(all.begin(), all.begin() + static_cast<int64_t>(first)));
+}
+
+TEST(Generator, EachAnswerOfABatchEndsForItsOwnReason) {
+  Loaded loaded(fixture("models/llama_a"), 16, 8, 2);
+  const Answers all = answers_of(*loaded.generator, kPrompts, {.max_new_tokens = 8});
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    const size_t room = 16 - kPrompts[i].size() + 1;
+    EXPECT_EQ(all.ids[i].size(), std::min<size_t>(8, room)) << i;
+    EXPECT_EQ(all.reasons[i], room < 8 ? StopReason::capacity : StopReason::max_new_tokens) << i;
+  }
+  // The first token of one answer stops it at once, and whoever else says it.
+  const Sampling stopped{.max_new_tokens = 8, .stop_ids = {all.ids[1][0]}};
+  const Answers some = answers_of(*loaded.generator, kPrompts, stopped);
+  EXPECT_TRUE(some.ids[1].empty());
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    const auto end = std::find(all.ids[i].begin(), all.ids[i].end(), stopped.stop_ids[0]);
+    EXPECT_EQ(some.ids[i], std::vector<int32_t>(all.ids[i].begin(), end)) << i;
+    EXPECT_EQ(some.reasons[i], end == all.ids[i].end() ? all.reasons[i] : StopReason::stop_token) << i;
+  }
+  // Whoever takes the tokens ends one answer; the others go on.
+  Prompts taken(kPrompts.size());
+  std::vector<StopReason> reasons(kPrompts.size());
+  loaded.generator->generate_all(
+      kPrompts, {.max_new_tokens = 4},
+      [&](size_t prompt, int32_t id) { return taken[prompt].push_back(id), prompt != 2; },
+      [&](size_t prompt, StopReason reason) { reasons[prompt] = reason; });
+  EXPECT_EQ(taken[2].size(), 1u);
+  EXPECT_EQ(reasons[2], StopReason::caller);
+  EXPECT_EQ(taken[3].size(), 4u);
+
+  EXPECT_EQ(answers_of(*loaded.generator, {}, {}).ids.size(), 0u);
+  const Answers none = answers_of(*loaded.generator, kPrompts, {.max_new_tokens = 0});
+  EXPECT_EQ(none.ids, Prompts(kPrompts.size()));
+  // One prompt that does not fit is said before anything is answered.
+  Prompts wrong = kPrompts;
+  wrong.emplace_back(17, 1);
+  const auto nobody = [](size_t, int32_t) { return ADD_FAILURE(), true; };
+  EXPECT_THROW(loaded.generator->generate_all(wrong, {}, nobody, [](size_t, StopReason) {}), UserError);
+}
+
+TEST(Generator, DrawsDependOnThePromptsIndex) {
+  Loaded loaded(fixture("models/llama_a"), 64, 8, 2);
+  const Prompts same(3, kPrompt);
+  const Answers drawn =
+      answers_of(*loaded.generator, same, {.temperature = 1, .seed = 3, .max_new_tokens = 12});
+  EXPECT_NE(drawn.ids[0], drawn.ids[1]);
+  EXPECT_NE(drawn.ids[1], drawn.ids[2]);
+  const Answers greedy = answers_of(*loaded.generator, same, {.max_new_tokens = 12});
+  EXPECT_EQ(greedy.ids[0], greedy.ids[1]);
+  EXPECT_EQ(greedy.ids[0], greedy.ids[2]);
+}
+
+TEST(Generator, ANaNIsAnErrorInEitherWayToChoose) {
+  for (const double temperature : {0.0, 1.0}) {
+    Loaded loaded(fixture("models/llama_a"), 64, 8, 2);
+    const auto& state = loaded.generator->states().state("model.norm.weight");
+    const std::vector<float> nan(static_cast<size_t>(state.shape.elements()), NAN);
+    std::vector<std::byte> raw(static_cast<size_t>(state.bytes()));
+    convert_elements(nan.data(), DType::f32, raw.data(), state.dtype, state.shape.elements());
+    loaded.generator->states().write("model.norm.weight", raw.data());
+    EXPECT_THROW(answers_of(*loaded.generator, kPrompts, {.temperature = temperature, .max_new_tokens = 3}),
+                 UserError);
+  }
 }
 
 TEST(Generator, TheSameSeedDrawsTheSameTokens) {

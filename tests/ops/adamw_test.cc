@@ -1,5 +1,10 @@
 #include "ops/adamw/adamw.h"
 
+#include <array>
+#include <limits>
+
+#include "base/philox.h"
+#include "ops/adamw/rounding.h"
 #include "ops/op_case.h"
 
 namespace serval::testing {
@@ -76,6 +81,113 @@ TEST(AdamW, ThreeSteps) {
         p = c.get(o.parameter), m = c.get(o.m), v = c.get(o.v);
       }
     });
+  }
+}
+
+// Parameters and moments in bf16: the step in f64 from what they hold, each then rounded once.
+TEST(AdamW, Bf16ParametersAndMoments) {
+  const double lr = 1e-2, decay = 0.1, b1 = 0.9, b2 = 0.95, eps = 1e-8, factor = 0.5;
+  for (const Shape& shape : {Shape{1, 1}, Shape{11, 3}, Shape{29, 690}, Shape{16, 256}}) {
+    for (const DType moments : {DType::f32, DType::bf16}) {
+      for_each_setting([&](const Setting& setting) {
+        if (setting.dtype == DType::f64) return;
+        const int64_t size = shape.elements();
+        Random random(955);
+        Values p = random.normals(size), m = random.normals(size, 0.1), v = random.normals(size, 0.1);
+        for (double& x : v) x = std::abs(x);
+        for (int t = 1; t <= 3; ++t) {
+          const Values g = random.normals(size);
+          OpCase c(setting);
+          const ops::AdamWOperands o{c.tensor("p", shape, p), c.typed("m", moments, shape, m),
+                                     c.typed("v", moments, shape, v), c.typed("g", DType::f32, shape, g)};
+          ops::adamw(c.b(), "adamw", o, c.typed("hyper", DType::f64, {2}, {lr, static_cast<double>(t)}),
+                     c.typed("stats", DType::f64, {2}, {3, factor}), {b1, b2, eps, decay});
+          c.run();
+          for (size_t i = 0; i < p.size(); ++i) {
+            const double grad = g[i] * factor;
+            m[i] = b1 * m[i] + (1 - b1) * grad;
+            v[i] = b2 * v[i] + (1 - b2) * grad * grad;
+            p[i] = p[i] * (1 - lr * decay) - lr / (1 - std::pow(b1, t)) * m[i] /
+                                                 (std::sqrt(v[i]) / std::sqrt(1 - std::pow(b2, t)) + eps);
+          }
+          const auto expect_rounded = [&](TensorId id, const Values& want) {
+            const Values got = c.get(id);
+            const double half = c.program().tensor(id).dtype == DType::bf16 ? 0x1p-8 : 0;
+            for (size_t i = 0; i < want.size(); ++i)
+              ASSERT_LE(std::abs(got[i] - want[i]), half * std::abs(want[i]) + 1e-6) << i;
+          };
+          expect_rounded(o.parameter, p);
+          expect_rounded(o.m, m);
+          expect_rounded(o.v, v);
+          c.expect_near(o.gradient, Values(p.size(), 0.0), {});
+          p = c.get(o.parameter), m = c.get(o.m), v = c.get(o.v);
+        }
+      });
+    }
+  }
+}
+
+// Against the same step in f32, whose results are rounded by the words of their elements.
+TEST(AdamW, StochasticRounding) {
+  for_each_setting([&](const Setting& setting) {
+    if (setting.dtype != DType::bf16) return;
+    const Shape shape{23, 333};
+    const int64_t size = shape.elements();
+    const uint64_t stream = stable_hash("layer.weight");
+    const auto run = [&](DType parameters, DType moments) {
+      Setting own = setting;
+      own.dtype = parameters;
+      Random random(965);
+      const Values p = random.normals(size), g = random.normals(size);
+      OpCase c(own);
+      const ops::AdamWOperands o{.parameter = c.tensor("p", shape, p),
+                                 .m = c.typed("m", moments, shape, Values(p.size(), 0.5)),
+                                 .v = c.typed("v", moments, shape, Values(p.size(), 0.5)),
+                                 .gradient = c.typed("g", DType::f32, shape, g),
+                                 .stream = stream};
+      ops::adamw(c.b(), "adamw", o, c.typed("hyper", DType::f64, {2}, {1e-4, 1}),
+                 c.typed("stats", DType::f64, {2}, {3, 1}), {},
+                 c.integers("random", {3}, {5, 9, 0}, kNone, DType::i64));
+      c.run();
+      return std::array{c.get(o.parameter), c.get(o.m), c.get(o.v)};
+    };
+    const auto exact = run(DType::f32, DType::f32);
+    const PhiloxKey key = philox_key(5, stream, 9, 0);
+    for (const DType parameters : {DType::f32, DType::bf16}) {
+      for (const DType moments : {DType::f32, DType::bf16}) {
+        const auto got = run(parameters, moments);
+        EXPECT_EQ(got, run(parameters, moments));
+        for (size_t i = 0; i < exact[0].size(); ++i) {
+          const uint32_t word = philox_u32(key, i);
+          const auto stochastic = [&](double x, uint32_t random) {
+            BFloat16 rounded;
+            rounded.bits = bf16_bits_stochastic(static_cast<float>(x), random);
+            return static_cast<double>(static_cast<float>(rounded));
+          };
+          const auto nearest = [](double x) {
+            return static_cast<double>(static_cast<float>(BFloat16(static_cast<float>(x))));
+          };
+          const bool narrow = moments == DType::bf16;
+          ASSERT_EQ(got[0][i],
+                    parameters == DType::bf16 ? stochastic(exact[0][i], for_weight(word)) : exact[0][i]);
+          ASSERT_EQ(got[1][i], narrow ? nearest(exact[1][i]) : exact[1][i]);
+          ASSERT_EQ(got[2][i], narrow ? stochastic(exact[2][i], for_second_moment(word)) : exact[2][i]);
+        }
+      }
+    }
+  });
+}
+
+TEST(AdamW, StochasticRoundingKeepsWhatIsNotFinite) {
+  for (const float x : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    BFloat16 rounded;
+    rounded.bits = bf16_bits_stochastic(x, 0xffff);
+    EXPECT_EQ(static_cast<float>(rounded), x);
+  }
+  for (const uint32_t bits : {0x7fffffffu, 0x7f800001u, 0xffffffffu}) {
+    BFloat16 rounded;
+    rounded.bits = bf16_bits_stochastic(__builtin_bit_cast(float, bits), 0xffff);
+    EXPECT_TRUE(std::isnan(static_cast<float>(rounded)));
   }
 }
 

@@ -1,4 +1,8 @@
-// Ops that work row by row: RMSNorm, SwiGLU, embedding, sums and copies.
+// Ops that work row by row: RMSNorm, SwiGLU, embedding, sums and copies, the largest element.
+#include <algorithm>
+#include <limits>
+
+#include "ops/argmax/argmax.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/embedding/embedding.h"
 #include "ops/op_case.h"
@@ -202,6 +206,41 @@ TEST(Elementwise, SumsCopiesZerosAndGathers) {
       c.expect_near(copied, x, {0, 0, 0});
       c.expect_near(zeroed, Values(x.size(), 0.0), {0, 0, 0});
       c.expect_near(picked, gathered, {0, 0, 0});
+    });
+  }
+}
+
+// Few different values, so that equals abound; rows of equal elements; infinities; a NaN.
+TEST(Argmax, TheLowestIndexAmongEquals) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<RowCase> cases(std::begin(kRowCases), std::end(kRowCases));
+  cases.push_back({3, 4, 5003});
+  cases.push_back({2, 2, 16384});
+  for (const RowCase& k : cases) {
+    SCOPED_TRACE(k.columns);
+    Random random(static_cast<uint64_t>(k.columns) + 250);
+    Values x, want;
+    for (int64_t row = 0; row < k.rows; ++row) {
+      Values values;
+      for (int64_t i = 0; i < k.columns; ++i) values.push_back(static_cast<double>(random.below(9)) - 8);
+      const auto at = static_cast<size_t>(random.below(k.columns));
+      if (row % 5 == 1) values.assign(values.size(), row % 2 == 0 ? -infinity : -3.0);
+      if (row % 5 == 2) values[at] = infinity;
+      if (row % 5 == 3) values.assign(values.size(), -infinity);
+      want.push_back(static_cast<double>(std::max_element(values.begin(), values.end()) - values.begin()));
+      if (row % 5 == 4) {
+        values[static_cast<size_t>(random.below(k.columns))] = infinity;
+        values[at] = std::nan("");
+        want.back() = -1;
+      }
+      x.insert(x.end(), values.begin(), values.end());
+    }
+    for_each_setting([&](const Setting& setting) {
+      OpCase c(setting);
+      const TensorId out =
+          ops::argmax_rows(c.b(), "argmax", c.tensor("x", {k.capacity, k.columns}, x, c.count(k.rows)));
+      c.run();
+      EXPECT_EQ(c.get(out), want);
     });
   }
 }

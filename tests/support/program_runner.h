@@ -55,6 +55,9 @@ inline std::vector<char> to_bytes(const std::vector<double>& values, DType dtype
     } else if (dtype == DType::i64) {
       const auto value = static_cast<int64_t>(values[i]);
       std::memcpy(at, &value, sizeof value);
+    } else if (dtype == DType::u8) {
+      const auto value = static_cast<uint8_t>(values[i]);
+      std::memcpy(at, &value, sizeof value);
     } else {
       convert_elements(&values[i], DType::f64, at, dtype, 1);
     }
@@ -75,6 +78,8 @@ inline std::vector<double> from_bytes(const char* bytes, DType dtype, int64_t co
       int64_t integer = 0;
       std::memcpy(&integer, at, sizeof integer);
       value = static_cast<double>(integer);
+    } else if (dtype == DType::u8) {
+      value = static_cast<unsigned char>(*at);
     } else {
       convert_elements(at, dtype, &value, DType::f64, 1);
     }

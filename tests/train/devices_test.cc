@@ -17,6 +17,7 @@ struct DeviceCase {
   const char* name;
   std::vector<int64_t> ranks;  // of the modules in turn; empty: all weights are trained
   double dropout = 0;
+  int64_t room = 1;  // the capacity, in batches
 };
 
 DecoderConfig small_config() {
@@ -72,7 +73,8 @@ Gradients gradients_of(const DeviceCase& k, const std::shared_ptr<Device>& devic
   };
   if (k.ranks.empty()) options.network.trained = [](const std::string&) { return true; };
   // Room for more than the batch: nothing may depend on it.
-  options.train_capacity = {batch.num_tokens() + 29, batch.num_documents() + 3, batch.num_labels() + 11};
+  options.train_capacity = {batch.num_tokens() * k.room + 29, batch.num_documents() + 3,
+                            batch.num_labels() * k.room + 11};
   Session session(plan_session(options), *device);
   initialize_parameters(session.parameters(), Role::weight, 0.08, 1, session.states());
   // B too, else A had no gradient: as if all slices began as A does.
@@ -85,6 +87,9 @@ Gradients gradients_of(const DeviceCase& k, const std::shared_ptr<Device>& devic
   initialize_parameters(table, Role::adapter, 0, 2, session.states());
   const StepSettings settings{.step = 1, .seed = 5};
   session.prepare({.micro_batches = {batch}}, settings);
+  if (k.room > 1 && device->kind() == DeviceKind::cuda) {
+    EXPECT_EQ(session.program_sizes().size(), 2u);
+  }
   Gradients result;
   result.loss = session.accumulate({.micro_batches = {batch}}, settings).loss;
   for (const Parameter& parameter : session.parameters().all()) {
@@ -119,7 +124,8 @@ TEST_P(Devices, LossAndGradientsAgree) {
 INSTANTIATE_TEST_SUITE_P(Cases, Devices,
                          ::testing::Values(DeviceCase{"r16", {16}}, DeviceCase{"r32", {32}},
                                            DeviceCase{"r64", {64}}, DeviceCase{"ranks_differ", {16, 8, 4}},
-                                           DeviceCase{"dropout", {16}, 0.25}, DeviceCase{"all_weights", {}}),
+                                           DeviceCase{"dropout", {16}, 0.25}, DeviceCase{"all_weights", {}},
+                                           DeviceCase{"small_batch", {16}, 0, 3}),
                          [](const auto& p) { return p.param.name; });
 
 }  // namespace

@@ -8,8 +8,12 @@
 //   g = gradient * factor;  p *= 1 - lr * weight_decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr / (1-b1^t) * m / (sqrt(v) / sqrt(1-b2^t) + eps);  then gradient = 0, and copy = p in the compute
 //   type. hyper f64[2] = {lr, t}. One call takes all tensors that share their settings. The parameter, m, v
-//   and gradient of one tensor are f32 (f64 in f64 programs) and of one shape; rows lie densely, but those of
-//   the copy may be apart.
+//   and gradient of one tensor are of one shape and f32 (f64 in f64 programs); the parameter may be bf16, m
+//   and v together too: they are rounded after the step, which computes in f32. Rows lie densely, but those
+//   of the parameter and of the copy may be apart.
+//   With `random` (i64[3] seed, step, micro-step) a bf16 parameter and a bf16 v are rounded stochastically:
+//   an element's word is Philox(seed, the tensor's stream, step, micro-step, element). v needs it where b2 is
+//   near 1: it then changes by less than half a step of bf16, so to nearest it would stand still.
 #pragma once
 #include <string>
 #include <vector>
@@ -29,11 +33,16 @@ struct AdamWSettings {
 struct AdamWOperands {
   TensorId parameter = kNone, m = kNone, v = kNone, gradient = kNone;
   TensorId copy = kNone;  // the compute-type copy; kNone where the parameter itself is used
+  uint64_t stream = 0;    // of its random numbers: stable_hash(name)
 };
 void adamw(ProgramBuilder& b, const std::string& name, const std::vector<AdamWOperands>& tensors,
-           TensorId hyper, TensorId stats, const AdamWSettings& settings);
+           TensorId hyper, TensorId stats, const AdamWSettings& settings, TensorId random = kNone);
 // Of one tensor.
 void adamw(ProgramBuilder& b, const std::string& name, const AdamWOperands& tensor, TensorId hyper,
-           TensorId stats, const AdamWSettings& settings);
+           TensorId stats, const AdamWSettings& settings, TensorId random = kNone);
+// Attributes and inputs of a call, which ops that step in other types share.
+Attributes adamw_attributes(const AdamWSettings& settings);
+std::vector<TensorId> adamw_inputs(TensorId hyper, TensorId stats, TensorId random);
+void check_adamw_inputs(const CallView& call, size_t tensors);
 
 }  // namespace serval::ops

@@ -1,11 +1,10 @@
-#include "ops/common/kernel.h"
-#include "ops/common/kernel_math.h"
+#include "ops/adamw/adamw_cpu.h"
 
 namespace serval::SERVAL_ISA {
 namespace {
 
-constexpr int64_t kBlock = 16384;
-constexpr int kUpdates = 5;  // operands of one tensor
+constexpr int64_t kBlock = 16384;  // a multiple of kAdamWRun
+constexpr int kUpdates = 5;        // operands of one tensor
 
 template <class G>
 double sum_of_squares(const G* g, int64_t count) {
@@ -44,50 +43,56 @@ void gradient_norm(const KernelContext& c) {
   stats[1] = max_norm > 0 && norm + 1e-6 > max_norm ? max_norm / (norm + 1e-6) : 1.0;
 }
 
-void adamw_step(const KernelContext& c) {
-  const double lr = c.input(0).as<double>()[0], t = c.input(0).as<double>()[1],
-               factor = c.input(1).as<double>()[1];
-  const double beta1 = c.attributes->number("beta1"), beta2 = c.attributes->number("beta2");
-  const double step_size = lr / (1 - __builtin_pow(beta1, t)),
-               inverse_root = 1 / __builtin_sqrt(1 - __builtin_pow(beta2, t));
-  const double keep = 1 - lr * c.attributes->number("weight_decay"), eps = c.attributes->number("eps");
-  const auto step = [&](auto tag, const Operand& p, const Operand& m, const Operand& v, const Operand& g,
-                        const Operand& copy) {
-    using A = decltype(tag);
-    const A b1 = static_cast<A>(beta1), b2 = static_cast<A>(beta2), f = static_cast<A>(factor),
-            k = static_cast<A>(keep);
-    const A one_minus_b1 = static_cast<A>(1 - beta1), one_minus_b2 = static_cast<A>(1 - beta2);
-    const A size = static_cast<A>(step_size), root = static_cast<A>(inverse_root), e = static_cast<A>(eps);
-    parallel_for(0, p.rows * p.row_size, kBlock, [&](int64_t begin, int64_t end) {
-      A *pp = p.as<A>(), *mm = m.as<A>(), *vv = v.as<A>(), *gg = g.as<A>();
+namespace {
+
+// A: of the gradient and of all arithmetic; P and M: of the parameter and the moments.
+template <class A, class P, class M>
+void step(const KernelContext& c, const AdamWFactors<A>& factors, int tensor) {
+  const Operand* o = c.updates + tensor * kUpdates;
+  const Operand &p = o[0], &m = o[1], &v = o[2], &g = o[3], &copy = o[4];
+  const int64_t count = p.rows * p.row_size, stream = adamw_stream(c, tensor);
+  parallel_for(0, (count + kAdamWRun - 1) / kAdamWRun, kBlock / kAdamWRun, [&](int64_t begin, int64_t end) {
+    const AdamWFactors<A> f = factors;
+    A pp[kAdamWRun], mm[kAdamWRun], vv[kAdamWRun];
+    uint32_t random[kAdamWRun];
+    for (int64_t run = begin; run < end; ++run) {
+      const int64_t first = run * kAdamWRun, size = count - first < kAdamWRun ? count - first : kAdamWRun;
+      read_run<A, P>(p, first, size, pp);
+      read_run<A, M>(m, first, size, mm);
+      read_run<A, M>(v, first, size, vv);
+      A* gg = g.as<A>() + first;
 #pragma omp simd
-      for (int64_t i = begin; i < end; ++i) {
-        const A grad = gg[i] * f;
-        const A m1 = b1 * mm[i] + one_minus_b1 * grad, v1 = b2 * vv[i] + one_minus_b2 * grad * grad;
-        mm[i] = m1;
-        vv[i] = v1;
+      for (int64_t i = 0; i < size; ++i) {
+        adamw_update(f, gg[i], pp[i], mm[i], vv[i]);
         gg[i] = 0;
-        pp[i] = pp[i] * k - size * m1 / (square_root(v1) * root + e);
       }
-      if (!copy) return;
-      const bool dense = copy.row_stride == copy.row_size;
-      const auto place = [&](int64_t i) {
-        return dense ? i : i / copy.row_size * copy.row_stride + i % copy.row_size;
-      };
-      if (copy.dtype == DType::bf16)
-        for (int64_t i = begin; i < end; ++i)
-          copy.as<BFloat16>()[place(i)] = store<BFloat16>(static_cast<float>(pp[i]));
-      else if (copy.dtype == DType::f32)
-        for (int64_t i = begin; i < end; ++i) copy.as<float>()[place(i)] = static_cast<float>(pp[i]);
-    });
-  };
-  for (int i = 0; i < c.num_updates; i += kUpdates) {
-    const Operand &p = c.update(i), &m = c.update(i + 1), &v = c.update(i + 2), &g = c.update(i + 3),
-                  &copy = c.update(i + 4);
-    if (p.dtype == DType::f64)
-      step(double{}, p, m, v, g, copy);
+      const uint32_t* words = adamw_words(c, stream, first, random);
+      write_run<A, M>(m, first, size, mm);
+      write_run<A, M>(v, first, size, vv, words, for_second_moment);
+      write_run<A, P>(p, first, size, pp, words, for_weight);
+      if (copy && copy.dtype == DType::bf16) write_run<A, BFloat16>(copy, first, size, pp);
+      if (copy && copy.dtype == DType::f32) write_run<A, float>(copy, first, size, pp);
+    }
+  });
+}
+
+}  // namespace
+
+void adamw_step(const KernelContext& c) {
+  const AdamWFactors<float> factors = adamw_factors<float>(c);
+  for (int tensor = 0; tensor < c.num_updates / kUpdates; ++tensor) {
+    const Operand* o = c.updates + tensor * kUpdates;
+    const bool narrow = o[0].dtype == DType::bf16, narrow_moments = o[1].dtype == DType::bf16;
+    if (o[0].dtype == DType::f64)
+      step<double, double, double>(c, adamw_factors<double>(c), tensor);
+    else if (narrow && narrow_moments)
+      step<float, BFloat16, BFloat16>(c, factors, tensor);
+    else if (narrow)
+      step<float, BFloat16, float>(c, factors, tensor);
+    else if (narrow_moments)
+      step<float, float, BFloat16>(c, factors, tensor);
     else
-      step(float{}, p, m, v, g, copy);
+      step<float, float, float>(c, factors, tensor);
   }
 }
 

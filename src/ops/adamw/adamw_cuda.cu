@@ -1,10 +1,5 @@
-// The optimizer step on a GPU: one launch takes some hundred tensors, whose table travels with the kernel's
-// parameters; a block finds its tensor by its number. Learning rate, step number and clip factor are read on
-// the device.
-#include <algorithm>
-#include <cmath>
-
-#include "ops/common/cuda_kernel.h"
+// The gradient norm and the optimizer step of 32-bit and bf16 moments.
+#include "ops/adamw/adamw_cuda.h"
 
 namespace serval {
 namespace {
@@ -14,52 +9,6 @@ using namespace cuda;
 constexpr int kThreads = 256;
 constexpr int64_t kNormBlock = 16384, kStepBlock = 4096;  // elements of one block
 constexpr int kUpdates = 5;                               // operands of one tensor
-
-// Kernels take up to 32,764 bytes of parameters.
-constexpr int64_t kTableBytes = 30 << 10;
-
-template <class Entry>
-struct Table {
-  static constexpr int kMost = static_cast<int>(kTableBytes / sizeof(Entry));
-  int32_t size = 0, blocks = 0;
-  Entry at[kMost];
-
-  // The entry of a block: the last one that begins at or before it.
-  __device__ const Entry& of(int32_t block) const {
-    int low = 0, high = size - 1;
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      if (at[middle].first_block <= block)
-        low = middle;
-      else
-        high = middle - 1;
-    }
-    return at[low];
-  }
-};
-
-// Fills tables with the entries that `entry(i)` makes, i < size, and launches each full one and the last.
-// Empty tensors take no part.
-template <class Entry, class MakeEntry, class Launch>
-void for_tables(int size, int64_t per_block, MakeEntry make_entry, Launch launch) {
-  Table<Entry> table;
-  for (int i = 0; i < size; ++i) {
-    Entry entry = make_entry(i);
-    if (entry.count == 0) continue;
-    entry.first_block = table.blocks;
-    table.at[table.size++] = entry;
-    table.blocks += static_cast<int32_t>(blocks_for(entry.count, per_block));
-    if (table.size < Table<Entry>::kMost) continue;
-    launch(table);
-    table.size = table.blocks = 0;
-  }
-  if (table.size > 0) launch(table);
-  SERVAL_CUDA(cudaGetLastError());
-}
-
-bool aligned(const void* data, uintptr_t bytes) {
-  return reinterpret_cast<uintptr_t>(data) % bytes == 0;
-}
 
 // The same bits on every run; the result is in thread 0.
 __device__ double block_sum_in_order(double value) {
@@ -114,80 +63,121 @@ __global__ void __launch_bounds__(kThreads)
   stats[1] = max_norm > 0 && norm + 1e-6 > max_norm ? max_norm / (norm + 1e-6) : 1.0;
 }
 
-// What all elements of one step share.
-struct Factors {
-  float beta1, beta2, one_minus_beta1, one_minus_beta2;
-  float gradient, keep, step_size, inverse_root, eps;
-};
-struct Settings {
-  double beta1, beta2, eps, weight_decay;
-};
-
-// Once a step and not once a block: powers in double are slow.
-__global__ void factors_kernel(Settings s, const double* hyper, const double* stats, Factors* factors) {
+__global__ void factors_kernel(double beta1, double beta2, double eps, double weight_decay,
+                               const double* hyper, const double* stats, const int64_t* random,
+                               AdamWFactors* factors) {
   const double lr = hyper[0], t = hyper[1];
-  *factors = {static_cast<float>(s.beta1),
-              static_cast<float>(s.beta2),
-              static_cast<float>(1 - s.beta1),
-              static_cast<float>(1 - s.beta2),
-              static_cast<float>(stats[1]),
-              static_cast<float>(1 - lr * s.weight_decay),
-              static_cast<float>(lr / (1 - pow(s.beta1, t))),
-              static_cast<float>(1 / sqrt(1 - pow(s.beta2, t))),
-              static_cast<float>(s.eps)};
+  AdamWFactors f{};
+  f.beta1 = static_cast<float>(beta1);
+  f.beta2 = static_cast<float>(beta2);
+  f.one_minus_beta1 = static_cast<float>(1 - beta1);
+  f.one_minus_beta2 = static_cast<float>(1 - beta2);
+  f.gradient = static_cast<float>(stats[1]);
+  f.keep = static_cast<float>(1 - lr * weight_decay);
+  f.step_size = static_cast<float>(lr / (1 - pow(beta1, t)));
+  f.inverse_root = static_cast<float>(1 / sqrt(1 - pow(beta2, t)));
+  f.eps = static_cast<float>(eps);
+  if (random != nullptr) {
+    f.seed = static_cast<uint64_t>(random[0]);
+    f.step = static_cast<uint32_t>(random[1]);
+    f.micro_step = static_cast<uint32_t>(random[2]);
+  }
+  *factors = f;
 }
 
 struct Tensor {
-  float *p, *m, *v, *g;
+  void *p, *m, *v;
+  float* g;
   void* copy;
+  uint64_t stream;
   int64_t count;
-  int32_t columns, copy_stride;  // of the copy, whose rows may be apart
+  int32_t columns, p_stride, copy_stride;  // rows of the parameter and of the copy may be apart
   int32_t first_block;
-  bool vectors;   // all lie at multiples of four elements
-  bool f32_copy;  // else bf16
+  bool vectors;  // all can be read in packs of four elements
+  bool bf16_p, bf16_moments, bf16_copy;
 };
 
-__device__ __forceinline__ void update(const Factors& f, float gradient, float& p, float& m, float& v) {
-  const float g = gradient * f.gradient;
-  m = f.beta1 * m + f.one_minus_beta1 * g;
-  v = f.beta2 * v + f.one_minus_beta2 * g * g;
-  p = p * f.keep - f.step_size * m / (sqrtf(v) * f.inverse_root + f.eps);
-}
-
-template <int N>
-__device__ __forceinline__ void update_at(const Tensor& t, const Factors& f, int64_t i) {
+// P and M: types of the parameter and of the moments.
+template <int N, class P, class M, bool kStochastic>
+__device__ __forceinline__ void update_at(const Tensor& t, const AdamWFactors& f, int64_t i) {
+  const int64_t place = element_place(i, t.columns, t.p_stride);
   const auto g = load<float, N>(t.g + i);
-  auto p = load<float, N>(t.p + i), m = load<float, N>(t.m + i), v = load<float, N>(t.v + i);
+  auto p = load_floats<P, N>(t.p, place);
+  auto m = load_floats<M, N>(t.m, i), v = load_floats<M, N>(t.v, i);
 #pragma unroll
-  for (int j = 0; j < N; ++j) update(f, g.at[j], p.at[j], m.at[j], v.at[j]);
-  store(t.p + i, p);
-  store(t.m + i, m);
-  store(t.v + i, v);
+  for (int j = 0; j < N; ++j) adamw_update(f, g.at[j], p.at[j], m.at[j], v.at[j]);
   store(t.g + i, Pack<float, N>{});
-  if (t.copy == nullptr) return;
-  const int64_t place = t.columns == t.copy_stride ? i : i / t.columns * t.copy_stride + i % t.columns;
-  if (t.f32_copy) {
-    store(static_cast<float*>(t.copy) + place, p);
-    return;
+  store_floats<M, N>(t.m, i, m);
+  constexpr bool kBf16P = sizeof(P) == 2, kBf16M = sizeof(M) == 2;
+  if constexpr (kStochastic && (kBf16P || kBf16M)) {
+    const auto words = adamw_words<N>(f, t.stream, i);
+    if constexpr (kBf16P)
+      store_stochastic<N>(t.p, place, p, words, for_weight);
+    else
+      store_floats<P, N>(t.p, place, p);
+    if constexpr (kBf16M)
+      store_stochastic<N>(t.v, i, v, words, for_second_moment);
+    else
+      store_floats<M, N>(t.v, i, v);
+  } else {
+    store_floats<P, N>(t.p, place, p);
+    store_floats<M, N>(t.v, i, v);
   }
-  Pack<bf16, N> rounded;
-#pragma unroll
-  for (int j = 0; j < N; ++j) rounded.at[j] = from_float<bf16>(p.at[j]);
-  store(static_cast<bf16*>(t.copy) + place, rounded);
+  if (t.copy == nullptr) return;
+  const int64_t copied = element_place(i, t.columns, t.copy_stride);
+  if (t.bf16_copy)
+    store_floats<bf16, N>(t.copy, copied, p);
+  else
+    store_floats<float, N>(t.copy, copied, p);
 }
 
-__global__ void __launch_bounds__(kThreads)
-    step_kernel(const __grid_constant__ Table<Tensor> table, const Factors* factors) {
-  const Tensor t = table.of(static_cast<int32_t>(blockIdx.x));
-  const Factors f = *factors;
-  const int64_t begin = (static_cast<int32_t>(blockIdx.x) - t.first_block) * kStepBlock;
-  const int64_t end = min(t.count, begin + kStepBlock);
+template <class P, class M, bool kStochastic>
+__device__ __forceinline__ void update_range(const Tensor& t, const AdamWFactors& f, int64_t begin,
+                                             int64_t end) {
   int64_t scalars = begin;
   if (t.vectors) {
     scalars = begin + (end - begin) / 4 * 4;
-    for (int64_t i = begin + threadIdx.x * 4; i < scalars; i += kThreads * 4) update_at<4>(t, f, i);
+    for (int64_t i = begin + threadIdx.x * 4; i < scalars; i += kThreads * 4)
+      update_at<4, P, M, kStochastic>(t, f, i);
   }
-  for (int64_t i = scalars + threadIdx.x; i < end; i += kThreads) update_at<1>(t, f, i);
+  for (int64_t i = scalars + threadIdx.x; i < end; i += kThreads) update_at<1, P, M, kStochastic>(t, f, i);
+}
+
+// kNarrow: some tensors are bf16.
+template <bool kNarrow, bool kStochastic>
+__global__ void __launch_bounds__(kThreads)
+    step_kernel(const __grid_constant__ Table<Tensor> table, const AdamWFactors* factors) {
+  const Tensor& t = table.of(static_cast<int32_t>(blockIdx.x));
+  const AdamWFactors f = *factors;
+  const int64_t begin = (static_cast<int32_t>(blockIdx.x) - t.first_block) * kStepBlock;
+  const int64_t end = min(t.count, begin + kStepBlock);
+  if (!kNarrow || (!t.bf16_p && !t.bf16_moments))
+    update_range<float, float, false>(t, f, begin, end);
+  else if (t.bf16_p && t.bf16_moments)
+    update_range<bf16, bf16, kStochastic>(t, f, begin, end);
+  else if (t.bf16_p)
+    update_range<bf16, float, kStochastic>(t, f, begin, end);
+  else
+    update_range<float, bf16, kStochastic>(t, f, begin, end);
+}
+
+Tensor make_tensor(const KernelContext& c, int i) {
+  const Operand* o = c.updates + i * kUpdates;
+  const Operand &p = o[0], &m = o[1], &v = o[2], &g = o[3], &copy = o[4];
+  if (g.dtype != DType::f32) unsupported_type("adamw");
+  Tensor t{};
+  t.p = p.data, t.m = m.data, t.v = v.data, t.g = g.as<float>(), t.copy = copy.data;
+  t.stream = adamw_stream(c, i);
+  t.count = p.rows * p.row_size;
+  t.columns = static_cast<int32_t>(p.row_size);
+  t.p_stride = static_cast<int32_t>(p.row_stride);
+  t.copy_stride = static_cast<int32_t>(copy.row_stride);
+  t.vectors = packs_of_four(p) && packs_of_four(m) && packs_of_four(v) && packs_of_four(g) &&
+              (!copy || packs_of_four(copy));
+  t.bf16_p = p.dtype == DType::bf16;
+  t.bf16_moments = m.dtype == DType::bf16;
+  t.bf16_copy = copy.dtype == DType::bf16;
+  return t;
 }
 
 }  // namespace
@@ -212,38 +202,32 @@ void gradient_norm_cuda(const KernelContext& c, void* stream) {
   SERVAL_CUDA(cudaGetLastError());
 }
 
-void adamw_cuda(const KernelContext& c, void* stream) {
-  const Settings settings{c.attributes->number("beta1"), c.attributes->number("beta2"),
-                          c.attributes->number("eps"), c.attributes->number("weight_decay")};
-  Factors* factors = static_cast<Factors*>(c.workspace);
-  factors_kernel<<<1, 1, 0, as_stream(stream)>>>(settings, c.input(0).as<double>(), c.input(1).as<double>(),
-                                                 factors);
+namespace cuda {
+
+const AdamWFactors* prepare_adamw_factors(const KernelContext& c, void* stream) {
+  AdamWFactors* factors = static_cast<AdamWFactors*>(c.workspace);
+  const Attributes& a = *c.attributes;
+  factors_kernel<<<1, 1, 0, as_stream(stream)>>>(a.number("beta1"), a.number("beta2"), a.number("eps"),
+                                                 a.number("weight_decay"), c.input(0).as<double>(),
+                                                 c.input(1).as<double>(), c.input(2).as<int64_t>(), factors);
   SERVAL_CUDA(cudaGetLastError());
+  return factors;
+}
+
+}  // namespace cuda
+
+void adamw_cuda(const KernelContext& c, void* stream) {
+  const AdamWFactors* factors = prepare_adamw_factors(c, stream);
+  bool narrow = false;
+  for (int i = 0; i < c.num_updates; i += kUpdates)
+    narrow = narrow || c.update(i).dtype == DType::bf16 || c.update(i + 1).dtype == DType::bf16;
+  const auto kernel = !narrow                    ? step_kernel<false, false>
+                      : rounds_stochastically(c) ? step_kernel<true, true>
+                                                 : step_kernel<true, false>;
   for_tables<Tensor>(
-      c.num_updates / kUpdates, kStepBlock,
-      [&](int i) {
-        const Operand* o = c.updates + i * kUpdates;
-        const Operand& copy = o[4];
-        if (o[0].dtype != DType::f32) unsupported_type("adamw");
-        const bool f32_copy = copy.dtype == DType::f32;
-        const bool vectors =
-            aligned(o[0].data, 16) && aligned(o[1].data, 16) && aligned(o[2].data, 16) &&
-            aligned(o[3].data, 16) && aligned(copy.data, f32_copy ? 16 : 8) &&
-            (copy.row_stride == copy.row_size || (copy.row_stride % 4 == 0 && copy.row_size % 4 == 0));
-        return Tensor{o[0].as<float>(),
-                      o[1].as<float>(),
-                      o[2].as<float>(),
-                      o[3].as<float>(),
-                      copy.data,
-                      o[0].rows * o[0].row_size,
-                      static_cast<int32_t>(copy.row_size),
-                      static_cast<int32_t>(copy.row_stride),
-                      0,
-                      vectors,
-                      f32_copy};
-      },
+      c.num_updates / kUpdates, kStepBlock, [&](int i) { return make_tensor(c, i); },
       [&](const Table<Tensor>& table) {
-        step_kernel<<<static_cast<unsigned>(table.blocks), kThreads, 0, as_stream(stream)>>>(table, factors);
+        kernel<<<static_cast<unsigned>(table.blocks), kThreads, 0, as_stream(stream)>>>(table, factors);
       });
 }
 

@@ -10,6 +10,7 @@
 namespace serval {
 void run_linear_forward(const KernelContext& c);
 void run_linear_backward(const KernelContext& c);
+void run_linear_gradients(const KernelContext& c);
 
 namespace ops {
 namespace {
@@ -18,10 +19,9 @@ int64_t sum(const std::vector<int64_t>& values) {
   return std::accumulate(values.begin(), values.end(), int64_t{0});
 }
 
-// Bytes of x in the compute type, which a dropped-out copy of it needs.
-int64_t dropout_bytes(const CallView& v, int64_t rows, const TensorDecl& weight) {
-  const bool drops = v.attributes().number("dropout") > 0 && sum(v.attributes().integers("ranks")) > 0;
-  return drops ? rows * weight.shape.row_size() * size_of(weight.dtype) : 0;
+int64_t dropout_bytes(const CallView& v, const TensorDecl& x_like, int64_t in_features) {
+  return linear_dropout_scratch(x_like.shape.rows(), sum(v.attributes().integers("ranks")), in_features,
+                                v.attributes().number("dropout"), size_of(x_like.dtype));
 }
 
 std::vector<OutputSpec> infer(const CallView& v) {
@@ -62,16 +62,24 @@ SideColumns side_columns_backward(const CallView& v) {
   using namespace linear_backward_operands;
   const int64_t rank = sum(v.attributes().integers("ranks"));
   if (!has_storage(v.input(weight), rank)) return {};
-  return {.columns = linear_side_columns(rank), .input = dy, .output = dy_side, .copy = dy_side};
+  return {.columns = linear_side_columns(rank),
+          .input = dy,
+          .output = dy_side,
+          .copy = linear_backward_operands::v,
+          .alias = true};
 }
 
 double product_flops(int64_t rows, const TensorDecl& weight) {
   return 2.0 * static_cast<double>(rows) * static_cast<double>(weight.shape.elements());
 }
-double adapter_flops(const CallView& v, int64_t rows, const TensorDecl& weight) {
+// Of one product with A, and of one with every B.
+double a_flops(const CallView& v, int64_t rows, int64_t in_features) {
+  return 2.0 * static_cast<double>(rows * in_features * sum(v.attributes().integers("ranks")));
+}
+double b_flops(const CallView& v, int64_t rows) {
   const auto& segments = v.attributes().integers("segments");
   const auto& ranks = v.attributes().integers("ranks");
-  double flops = 2.0 * static_cast<double>(rows * weight.shape.row_size() * sum(ranks));
+  double flops = 0;
   for (size_t i = 0; i < ranks.size(); ++i) flops += 2.0 * static_cast<double>(rows * segments[i] * ranks[i]);
   return flops;
 }
@@ -86,37 +94,40 @@ double operand_bytes(const CallView& v) {
 Cost cost(const CallView& v) {
   using namespace linear_forward_operands;
   const int64_t rows = v.input(x).shape.rows();
-  return {product_flops(rows, v.input(weight)) + adapter_flops(v, rows, v.input(weight)), operand_bytes(v)};
+  return {
+      product_flops(rows, v.input(weight)) + a_flops(v, rows, v.input(x).shape.row_size()) + b_flops(v, rows),
+      operand_bytes(v)};
 }
 int64_t workspace(const CallView& v) {
   using namespace linear_forward_operands;
-  return dropout_bytes(v, v.input(x).shape.rows(), v.input(weight));
+  return dropout_bytes(v, v.input(x), v.input(x).shape.row_size());
 }
 
-std::vector<OutputSpec> infer_backward(const CallView& v) {
+std::vector<OutputSpec> infer_backward(const CallView& view) {
   using namespace linear_backward_operands;
-  const TensorDecl& grad = v.input(dy);
+  const TensorDecl& grad = view.input(dy);
+  const int64_t rank = sum(view.attributes().integers("ranks"));
   // Where nobody needs dx it is absent; the derivative rule says so by an attribute.
   return {{grad.dtype,
-           {grad.shape.rows(), v.input(weight).shape.row_size()},
+           {grad.shape.rows(), view.input(weight).shape.row_size()},
            grad.count,
            ".gradient",
-           v.attributes().integer("wants_dx") == 0},
+           view.attributes().integer("wants_dx") == 0},
+          {grad.dtype, {grad.shape.rows(), rank}, grad.count, ".adapter_gradient", rank == 0},
           {.absent = true}};
 }
 Cost cost_backward(const CallView& v) {
   using namespace linear_backward_operands;
-  const int products = (v.has_output(dx) ? 1 : 0) + (v.has_update(d_weight) ? 1 : 0);
-  const int64_t rows = v.input(dy).shape.rows();
-  return {products * product_flops(rows, v.input(weight)) + 2 * adapter_flops(v, rows, v.input(weight)),
-          operand_bytes(v)};
+  const int64_t rows = v.input(dy).shape.rows(), in_features = v.input(weight).shape.row_size();
+  double flops = b_flops(v, rows);
+  if (v.has_output(dx)) flops += product_flops(rows, v.input(weight)) + a_flops(v, rows, in_features);
+  for (size_t i = first_d_b; i < v.call.updates.size(); ++i)
+    if (v.has_update(i)) return {flops + b_flops(v, rows), operand_bytes(v)};
+  return {flops, operand_bytes(v)};
 }
 int64_t workspace_backward(const CallView& v) {
   using namespace linear_backward_operands;
-  const TensorDecl& grad = v.input(dy);
-  return linear_backward_scratch(grad.shape.rows(), sum(v.attributes().integers("ranks")),
-                                 v.input(weight).shape.row_size(), v.attributes().number("dropout"),
-                                 size_of(grad.dtype));
+  return dropout_bytes(v, v.input(dy), v.input(weight).shape.row_size());
 }
 // And the partial sums of the kernel that takes v and dB at once.
 int64_t cuda_workspace_backward(const CallView& v) {
@@ -138,28 +149,50 @@ int64_t cuda_workspace_backward(const CallView& v) {
   return own + adapter_backward_bytes(cut, rows, columns, splits, rank);
 }
 
+std::vector<OutputSpec> infer_gradients(const CallView&) {
+  return {};
+}
+Cost cost_gradients(const CallView& view) {
+  using namespace linear_gradients_operands;
+  const int64_t rows = view.input(x).shape.rows(), in_features = view.input(x).shape.row_size();
+  double flops = view.has_update(d_a) ? a_flops(view, rows, in_features) : 0;
+  if (view.has_update(d_weight)) flops += product_flops(rows, view.update(d_weight));
+  return {flops, operand_bytes(view)};
+}
+int64_t workspace_gradients(const CallView& view) {
+  using namespace linear_gradients_operands;
+  return view.has_update(d_a) ? dropout_bytes(view, view.input(x), view.input(x).shape.row_size()) : 0;
+}
+
 void derive(DeriveContext& c) {
   using namespace linear_forward_operands;
   const OpCall& call = c.call();
   const size_t segments = call.attributes.integers("segments").size();
-  const TensorId dy = c.output_gradient(0);
-  std::vector<TensorId> inputs = {
-      dy, call.inputs[x], call.inputs[weight], call.inputs[a], call.inputs[random], call.outputs[u]};
-  std::vector<TensorId> updates = {c.parameter_gradient(weight), c.parameter_gradient(bias),
-                                   c.parameter_gradient(a)};
-  bool trains = updates[0] != kNone || updates[1] != kNone || updates[2] != kNone;
+  const TensorId dy = c.output_gradient(0), d_weight = c.parameter_gradient(weight),
+                 d_a = c.parameter_gradient(a);
+  std::vector<TensorId> inputs = {dy, call.inputs[weight], call.inputs[a], call.inputs[random],
+                                  call.outputs[u]};
+  std::vector<TensorId> updates = {c.parameter_gradient(bias)};
+  bool trains = updates[0] != kNone || d_a != kNone;
   for (size_t i = 0; i < segments; ++i) {
     inputs.push_back(call.inputs[first_b + i]);
     updates.push_back(c.parameter_gradient(first_b + i));
     trains = trains || updates.back() != kNone;
   }
   const TensorId dx = c.gradient_slot(x);
-  if (dx == kNone && !trains) return;
-  // Only weight gradients read x; else it need not live until here.
-  if (updates[0] == kNone && updates[2] == kNone) inputs[1] = kNone;
-  Attributes attributes = call.attributes;
-  attributes.set("wants_dx", int64_t{dx != kNone});
-  c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx, kNone});
+  TensorId v = kNone;
+  if (dx != kNone || trains) {
+    Attributes attributes = call.attributes;
+    attributes.set("wants_dx", int64_t{dx != kNone});
+    v = c.builder().call(linear_backward_op, call.name, inputs, attributes, updates, {dx, kNone, kNone})[1];
+  }
+  if (d_weight == kNone && d_a == kNone) return;
+  c.defer([&b = c.builder(), name = call.name, attributes = call.attributes, input = call.inputs[x], dy, v,
+           d_weight, d_a, random_state = call.inputs[random]] {
+    b.call(linear_gradients_op, name,
+           {input, d_weight != kNone ? dy : kNone, d_a != kNone ? v : kNone, random_state}, attributes,
+           {d_weight, d_a});
+  });
 }
 
 }  // namespace
@@ -178,6 +211,11 @@ const Op linear_backward_op = {.name = "linear_backward",
                                .cuda_workspace = cuda_workspace_backward,
                                .side_columns = side_columns_backward,
                                .run_cpu = run_linear_backward};
+const Op linear_gradients_op = {.name = "linear_gradients",
+                                .infer = infer_gradients,
+                                .cost = cost_gradients,
+                                .workspace = workspace_gradients,
+                                .run_cpu = run_linear_gradients};
 
 int64_t linear_side_columns(int64_t rank) {
   return (rank + 63) / 64 * 64;  // rows that begin at multiples of 128 bytes: measured best

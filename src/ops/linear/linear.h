@@ -23,7 +23,9 @@
 
 namespace serval::ops {
 
-extern const Op linear_op, linear_backward_op;
+// linear_backward gives dx and v and adds to d_bias and dB; linear_gradients, which alone needs x, adds to dW
+// and dA. It runs after the derivative of what produced x.
+extern const Op linear_op, linear_backward_op, linear_gradients_op;
 
 struct LinearAdapter {
   TensorId a = kNone;          // [R, K]; kNone: no segment is adapted

@@ -12,17 +12,20 @@ enum Output { y, u, x_side };
 }  // namespace linear_forward_operands
 
 namespace linear_backward_operands {
-enum Input { dy, x, weight, a, random, u, first_b };
-enum Update { d_weight, d_bias, d_a, first_d_b };
-enum Output { dx, dy_side };
+enum Input { dy, weight, a, random, u, first_b };
+enum Update { d_bias, first_d_b };
+enum Output { dx, v, dy_side };
 }  // namespace linear_backward_operands
 
-// Scratch bytes of the backward call: v of all segments, then a dropped-out copy of x (or of a dx part).
-inline int64_t linear_backward_scratch(int64_t rows, int64_t rank, int64_t in_features, double dropout,
-                                       int64_t element_size) {
-  const int64_t v = rows * rank * element_size,
-                copy = dropout > 0 && rank > 0 ? rows * in_features * element_size : 0;
-  return ((v + 63) / 64 * 64 + copy + 255) / 256 * 256;
+namespace linear_gradients_operands {
+enum Input { x, dy, v, random };  // dy where the weight trains, v where A does
+enum Update { d_weight, d_a };
+}  // namespace linear_gradients_operands
+
+// Scratch bytes for a dropped-out copy of x, or of a part of dx.
+inline int64_t linear_dropout_scratch(int64_t rows, int64_t rank, int64_t in_features, double dropout,
+                                      int64_t element_size) {
+  return dropout > 0 && rank > 0 ? (rows * in_features * element_size + 255) / 256 * 256 : 0;
 }
 
 // out[t, :] = x[t, :] * mask / (1 - p), or out += x * mask / (1 - p).

@@ -66,52 +66,56 @@ void run_linear_forward(const KernelContext& c) {
 
 void run_linear_backward(const KernelContext& c) {
   using namespace linear_backward_operands;
-  const Matrix grad = Matrix::of(c.input(dy)), frozen = Matrix::of(c.input(weight));
-  const Matrix input = Matrix::of(c.input(x));  // absent unless a weight or an A trains
+  const Matrix grad = Matrix::of(c.input(dy)), frozen = Matrix::of(c.input(weight)),
+               out = Matrix::of(c.output(dx));
   const bool wants_dx = static_cast<bool>(c.output(dx));
-  const Matrix out = Matrix::of(c.output(dx));
   if (wants_dx) multiply(grad, frozen, out);
-  if (c.update(d_weight)) multiply(grad.t(), input, Matrix::of(c.update(d_weight)), 1, true);
   if (c.update(d_bias)) run_linear_column_sums({c.input(dy), c.update(d_bias)});
 
   const auto segments = adapted_segments(c);
   if (segments.empty()) return;
-  const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.input(u));
-  const bool trains_a = static_cast<bool>(c.update(d_a));
+  const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.input(u)),
+               v_all = Matrix::of(c.output(v));
   const double p = c.attributes->number("dropout");
-  const int64_t rank = low.columns;
-  const Matrix v{c.workspace, grad.dtype, grad.rows, rank, rank, false};
   for (const Segment& s : segments) {
     const int index = static_cast<int>(s.index);
     const Matrix part = grad.column_range(s.column, s.size), b = Matrix::of(c.input(first_b + index));
-    multiply(part, b, v.column_range(s.rank_begin, s.rank), s.scale);
+    multiply(part, b, v_all.column_range(s.rank_begin, s.rank), s.scale);
     if (c.update(first_d_b + index))
       multiply(part.t(), low.column_range(s.rank_begin, s.rank), Matrix::of(c.update(first_d_b + index)),
                s.scale, true);
   }
+  if (!wants_dx) return;
   if (p == 0) {
-    if (wants_dx) multiply(v, adapter, out, 1, true);
-    if (trains_a) multiply(v.t(), input, Matrix::of(c.update(d_a)), 1, true);
+    multiply(v_all, adapter, out, 1, true);
     return;
   }
-  const Matrix copy{static_cast<char*>(c.workspace) + (grad.rows * rank * size_of(grad.dtype) + 63) / 64 * 64,
-                    grad.dtype,
-                    grad.rows,
-                    frozen.columns,
-                    frozen.columns,
-                    false};
+  const Matrix copy{c.workspace, grad.dtype, grad.rows, frozen.columns, frozen.columns, false};
   for (const Segment& s : segments) {
-    const Matrix v_part = v.column_range(s.rank_begin, s.rank);
-    const int64_t* state = c.input(random).as<int64_t>();
-    if (wants_dx) {
-      multiply(v_part, adapter.row_range(s.rank_begin, s.rank), copy);
-      const Operand before{copy.data, copy.dtype, copy.stride, copy.rows, copy.columns};
-      run_linear_dropout({&before, out.data, out.stride, true, p, state, s.name_hash});
-    }
-    if (trains_a) {
-      run_linear_dropout({&c.input(x), copy.data, copy.stride, false, p, state, s.name_hash});
-      multiply(v_part.t(), copy, Matrix::of(c.update(d_a)).row_range(s.rank_begin, s.rank), 1, true);
-    }
+    multiply(v_all.column_range(s.rank_begin, s.rank), adapter.row_range(s.rank_begin, s.rank), copy);
+    const Operand before{copy.data, copy.dtype, copy.stride, copy.rows, copy.columns};
+    run_linear_dropout({&before, out.data, out.stride, true, p, c.input(random).as<int64_t>(), s.name_hash});
+  }
+}
+
+void run_linear_gradients(const KernelContext& c) {
+  using namespace linear_gradients_operands;
+  const Matrix input = Matrix::of(c.input(x));
+  if (c.update(d_weight))
+    multiply(Matrix::of(c.input(dy)).t(), input, Matrix::of(c.update(d_weight)), 1, true);
+  if (!c.update(d_a)) return;
+  const Matrix v_all = Matrix::of(c.input(v)), d_adapter = Matrix::of(c.update(d_a));
+  const double p = c.attributes->number("dropout");
+  if (p == 0) {
+    multiply(v_all.t(), input, d_adapter, 1, true);
+    return;
+  }
+  const Matrix copy{c.workspace, input.dtype, input.rows, input.columns, input.columns, false};
+  for (const Segment& s : adapted_segments(c)) {
+    run_linear_dropout(
+        {&c.input(x), copy.data, copy.stride, false, p, c.input(random).as<int64_t>(), s.name_hash});
+    multiply(v_all.column_range(s.rank_begin, s.rank).t(), copy, d_adapter.row_range(s.rank_begin, s.rank), 1,
+             true);
   }
 }
 

@@ -167,8 +167,8 @@ AdapterBackward fused_backward(const KernelContext& c, const std::vector<Segment
                                           s.scale,
                                           &c.input(first_b + s.index),
                                           &c.update(first_d_b + s.index)};
-  const int64_t own = linear_backward_scratch(c.input(dy).rows, c.input(u).row_size, c.input(weight).row_size,
-                                              c.attributes->number("dropout"), size_of(c.input(dy).dtype));
+  const int64_t own = linear_dropout_scratch(c.input(dy).rows, c.input(u).row_size, c.input(weight).row_size,
+                                             c.attributes->number("dropout"), size_of(c.input(dy).dtype));
   call.workspace = static_cast<char*>(c.workspace) + own;
   return call;
 }
@@ -220,10 +220,8 @@ void linear_forward_cuda(const KernelContext& c, void* stream) {
 void linear_backward_cuda(const KernelContext& c, void* stream) {
   using namespace linear_backward_operands;
   const Matrix grad = Matrix::of(c.input(dy)), frozen = Matrix::of(c.input(weight));
-  const Matrix input = Matrix::of(c.input(x));  // absent unless a weight or an A trains
   const bool wants_dx = static_cast<bool>(c.output(dx));
   const Matrix out = Matrix::of(c.output(dx));
-  if (c.update(d_weight)) multiply_cuda(stream, grad.t(), input, Matrix::of(c.update(d_weight)), 1, true);
   if (c.update(d_bias))
     SERVAL_CUDA_DISPATCH(grad.dtype, add_column_sums, c.input(dy), c.update(d_bias), stream);
   const auto segments = adapted_segments(c);
@@ -234,65 +232,70 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
 
   const Operand& side = c.output(dy_side);
   const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.input(u));
-  const bool trains_a = static_cast<bool>(c.update(d_a));
   const double p = c.attributes->number("dropout");
   const int64_t rank = low.columns;
-  AdapterBackward fused = fused_backward(c, segments);
+  const AdapterBackward fused = fused_backward(c, segments);
   const bool at_once = side && adapter_backward_takes(fused);
   if (at_once) adapter_backward_cuda(fused, stream);
-  const Matrix v = side ? Matrix::of(side) : Matrix{c.workspace, grad.dtype, grad.rows, rank, rank, false};
+  // Where there are side columns, v is the first of them.
+  const Matrix wide = Matrix::of(side ? side : c.output(v));
   if (at_once) {
     // v and dB are done.
   } else if (side && equal_scales(segments)) {
     // The columns beside the weight hold every B and zeros.
     Matrix b = frozen;
     b.data = static_cast<char*>(frozen.data) + frozen.columns * size_of(frozen.dtype);
-    b.columns = v.columns;
-    multiply_cuda(stream, grad, b, v, segments[0].scale);
+    b.columns = wide.columns;
+    multiply_cuda(stream, grad, b, wide, segments[0].scale);
   } else {
     for (const Segment& s : segments)
       multiply_cuda(stream, grad.column_range(s.column, s.size), Matrix::of(c.input(first_b + s.index)),
-                    v.column_range(s.rank_begin, s.rank), s.scale);
-    if (v.columns > rank)
-      SERVAL_CUDA(cudaMemset2DAsync(static_cast<char*>(v.data) + rank * size_of(v.dtype),
-                                    static_cast<size_t>(v.stride * size_of(v.dtype)), 0,
-                                    static_cast<size_t>((v.columns - rank) * size_of(v.dtype)),
-                                    static_cast<size_t>(v.rows), as_stream(stream)));
+                    wide.column_range(s.rank_begin, s.rank), s.scale);
+    if (wide.columns > rank)
+      SERVAL_CUDA(cudaMemset2DAsync(static_cast<char*>(wide.data) + rank * size_of(wide.dtype),
+                                    static_cast<size_t>(wide.stride * size_of(wide.dtype)), 0,
+                                    static_cast<size_t>((wide.columns - rank) * size_of(wide.dtype)),
+                                    static_cast<size_t>(wide.rows), as_stream(stream)));
   }
   for (const Segment& s : segments)
     if (c.update(first_d_b + s.index) && !at_once)
       multiply_cuda(stream, grad.column_range(s.column, s.size).t(), low.column_range(s.rank_begin, s.rank),
                     Matrix::of(c.update(first_d_b + s.index)), 1, true);
-  const Matrix v_rank = v.column_range(0, rank);
-  if (p == 0) {
-    if (wants_dx && side) {
-      multiply_cuda(stream, widened(grad, v.columns), heightened(frozen, v.columns), out);
-    } else if (wants_dx) {
-      multiply_cuda(stream, grad, frozen, out);
-      multiply_cuda(stream, v_rank, adapter, out, 1, true);
-    }
-    if (trains_a) multiply_cuda(stream, v_rank.t(), input, Matrix::of(c.update(d_a)), 1, true);
+  if (!wants_dx) return;
+  if (p == 0 && side) {
+    multiply_cuda(stream, widened(grad, wide.columns), heightened(frozen, wide.columns), out);
     return;
   }
-  if (wants_dx) multiply_cuda(stream, grad, frozen, out);
-  const Matrix copy{static_cast<char*>(c.workspace) + (grad.rows * rank * size_of(grad.dtype) + 63) / 64 * 64,
-                    grad.dtype,
-                    grad.rows,
-                    frozen.columns,
-                    frozen.columns,
-                    false};
+  multiply_cuda(stream, grad, frozen, out);
+  if (p == 0) {
+    multiply_cuda(stream, wide.column_range(0, rank), adapter, out, 1, true);
+    return;
+  }
+  const Matrix copy{c.workspace, grad.dtype, grad.rows, frozen.columns, frozen.columns, false};
   for (const Segment& s : segments) {
-    const Matrix v_part = v.column_range(s.rank_begin, s.rank);
-    const int64_t* state = c.input(random).as<int64_t>();
-    if (wants_dx) {
-      multiply_cuda(stream, v_part, adapter.row_range(s.rank_begin, s.rank), copy);
-      drop(copy, out, true, p, state, s.name_hash, stream);
-    }
-    if (trains_a) {
-      drop(input, copy, false, p, state, s.name_hash, stream);
-      multiply_cuda(stream, v_part.t(), copy, Matrix::of(c.update(d_a)).row_range(s.rank_begin, s.rank), 1,
-                    true);
-    }
+    multiply_cuda(stream, wide.column_range(s.rank_begin, s.rank), adapter.row_range(s.rank_begin, s.rank),
+                  copy);
+    drop(copy, out, true, p, c.input(random).as<int64_t>(), s.name_hash, stream);
+  }
+}
+
+void linear_gradients_cuda(const KernelContext& c, void* stream) {
+  using namespace linear_gradients_operands;
+  const Matrix input = Matrix::of(c.input(x));
+  if (c.update(d_weight))
+    multiply_cuda(stream, Matrix::of(c.input(dy)).t(), input, Matrix::of(c.update(d_weight)), 1, true);
+  if (!c.update(d_a)) return;
+  const Matrix v_all = Matrix::of(c.input(v)), d_adapter = Matrix::of(c.update(d_a));
+  const double p = c.attributes->number("dropout");
+  if (p == 0) {
+    multiply_cuda(stream, v_all.t(), input, d_adapter, 1, true);
+    return;
+  }
+  const Matrix copy{c.workspace, input.dtype, input.rows, input.columns, input.columns, false};
+  for (const Segment& s : adapted_segments(c)) {
+    drop(input, copy, false, p, c.input(random).as<int64_t>(), s.name_hash, stream);
+    multiply_cuda(stream, v_all.column_range(s.rank_begin, s.rank).t(), copy,
+                  d_adapter.row_range(s.rank_begin, s.rank), 1, true);
   }
 }
 

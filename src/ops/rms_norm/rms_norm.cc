@@ -29,7 +29,7 @@ Cost cost(const CallView& v) {
 
 // inputs: dy, s, weight, d_sum?; updates: d_weight?; outputs: ds
 std::vector<OutputSpec> infer_backward(const CallView& v) {
-  return {{v.input(1).dtype, v.input(1).shape, v.input(1).count, ".gradient"}};
+  return {{v.input(1).dtype, v.input(1).shape, v.input(1).count, ".gradient"}, {.absent = true}};
 }
 Cost cost_backward(const CallView& v) {
   const double elements = static_cast<double>(v.input(1).shape.elements());
@@ -60,7 +60,7 @@ void derive(DeriveContext& c) {
   const TensorId weight_gradient = c.parameter_gradient(1);
   if (ds == kNone && weight_gradient == kNone) return;
   ds = c.builder().call(rms_norm_backward_op, call.name, {dy, s, call.inputs[1], d_sum}, call.attributes,
-                        {weight_gradient}, {ds})[0];
+                        {weight_gradient}, {ds, kNone})[0];
   if (fused && first == 0) c.give(2, ds);
 }
 
@@ -77,6 +77,8 @@ const Op rms_norm_op = {.name = "rms_norm",
                         .derive = derive,
                         .cheap_outputs = 1,
                         .recompute = recompute,
+                        .backward = &rms_norm_backward_op,
+                        .byproduct = 1,
                         .run_cpu = run_rms_norm_forward};
 const Op rms_norm_backward_op = {.name = "rms_norm_backward",
                                  .infer = infer_backward,

@@ -4,7 +4,7 @@
 //   x, branch, y, s: [T, D]; weight [D]. Sums in f32 (f64 for f64), one rounding of y.
 // Gradient, with n = s * r, r = 1 / sqrt(mean(s^2) + eps), g = dy * weight:
 //   ds = r * (g - n * mean(g * n)) + d_sum,   d_weight += sum over rows of dy * n
-// y is never kept for backward: it is computed again from s.
+// y is never kept for backward: it is computed again from s, by the backward call where it is wanted.
 #pragma once
 #include <string>
 

@@ -43,7 +43,7 @@ void rms_norm_forward(const KernelContext& c) {
 
 void rms_norm_backward(const KernelContext& c) {
   const Operand &dy = c.input(0), &s = c.input(1), &weight = c.input(2), &d_sum = c.input(3);
-  const Operand &d_weight = c.update(0), &ds = c.output(0);
+  const Operand &d_weight = c.update(0), &ds = c.output(0), &y = c.output(1);
   const double eps = c.attributes->number("eps");
   with_type(s.dtype, [&](auto tag) {
     using T = decltype(tag);
@@ -58,6 +58,11 @@ void rms_norm_backward(const KernelContext& c) {
         if (inverse != nullptr) inverse[row] = r;
         const A dot =
             sum_in_lanes<A>(size, [&](int64_t i) { return load(dr[i]) * load(w[i]) * load(sr[i]); });
+        if (y) {
+          T* again = y.row<T>(row);
+#pragma omp simd
+          for (int64_t i = 0; i < size; ++i) again[i] = store<T>(load(sr[i]) * r * load(w[i]));
+        }
         const A scale = dot * r * r * r / static_cast<A>(size);
         T* o = ds.row<T>(row);
         if (d_sum) {

@@ -33,8 +33,8 @@ struct Forward {
 template <class T>
 struct Backward {
   const T *dy, *s, *d_sum, *weight;
-  T* ds;
-  int64_t dy_stride, s_stride, d_sum_stride, ds_stride;
+  T *ds, *y;  // y: nullptr where it is not wanted
+  int64_t dy_stride, s_stride, d_sum_stride, ds_stride, y_stride;
   int64_t rows;
   int size;
   float eps;
@@ -258,6 +258,10 @@ __device__ __forceinline__ float finish(const Backward<T>& a, int64_t row, int l
 #pragma unroll
     for (int i = 0; i < N; ++i) dy[i] = dy[i] * weight[i] * r - s[i] * scale + d_sum[i];
     store_word(a.ds + row * a.ds_stride + column, packed<T>(dy));
+    if (a.y == nullptr) continue;
+#pragma unroll
+    for (int i = 0; i < N; ++i) s[i] = s[i] * r * weight[i];
+    store_word(a.y + row * a.y_stride + column, packed<T>(s));
   }
   return r;
 }
@@ -364,6 +368,10 @@ __global__ void __launch_bounds__(kLongThreads) long_backward_kernel(const Backw
       out.at[i] = from_float<T>(to_float(d.at[i]) * to_float(w.at[i]) * r - to_float(x.at[i]) * scale +
                                 to_float(extra.at[i]));
     store<T, N>(ds + column, out);
+    if (a.y == nullptr) continue;
+#pragma unroll
+    for (int i = 0; i < N; ++i) out.at[i] = from_float<T>(to_float(x.at[i]) * r * to_float(w.at[i]));
+    store<T, N>(a.y + row * a.y_stride + column, out);
   }
 }
 
@@ -460,17 +468,19 @@ void start_forward(const KernelContext& c, cudaStream_t stream) {
 template <class T>
 void start_backward(const KernelContext& c, cudaStream_t stream) {
   const Operand &dy = c.input(0), &s = c.input(1), &weight = c.input(2), &d_sum = c.input(3),
-                &ds = c.output(0);
+                &ds = c.output(0), &y = c.output(1);
   float* d_weight = c.update(0).as<float>();
   const Backward<T> a{.dy = dy.as<T>(),
                       .s = s.as<T>(),
                       .d_sum = d_sum.as<T>(),
                       .weight = weight.as<T>(),
                       .ds = ds.as<T>(),
+                      .y = y.as<T>(),
                       .dy_stride = dy.row_stride,
                       .s_stride = s.row_stride,
                       .d_sum_stride = d_sum.row_stride,
                       .ds_stride = ds.row_stride,
+                      .y_stride = y.row_stride,
                       .rows = s.rows,
                       .size = static_cast<int>(s.row_size),
                       .eps = static_cast<float>(c.attributes->number("eps")),
@@ -490,7 +500,7 @@ void start_backward(const KernelContext& c, cudaStream_t stream) {
     SERVAL_CUDA(cudaGetLastError());
     add_parts_kernel<<<sum_blocks, sum_block, 0, stream>>>(a.scratch, parts, a.size, d_weight);
   };
-  const bool packed = in_packs({&dy, &s, &d_sum, &ds}, weight);
+  const bool packed = in_packs({&dy, &s, &d_sum, &ds, &y}, weight);
   if (!packed || !with_holders(a.size / kPack<T>, held)) {
     const auto blocks = static_cast<unsigned>(a.rows);
     if (packed)

@@ -21,7 +21,7 @@ Cost cost(const CallView& v) {
   return {8 * elements, 3 * elements * static_cast<double>(size_of(v.output(0).dtype))};
 }
 std::vector<OutputSpec> infer_backward(const CallView& v) {
-  return {{v.input(1).dtype, v.input(1).shape, v.input(1).count, ".gradient"}};
+  return {{v.input(1).dtype, v.input(1).shape, v.input(1).count, ".gradient"}, {.absent = true}};
 }
 Cost cost_backward(const CallView& v) {
   const double elements = static_cast<double>(v.input(0).shape.elements());
@@ -31,7 +31,7 @@ void derive(DeriveContext& c) {
   const TensorId dx = c.gradient_slot(0);
   if (dx != kNone)
     c.builder().call(swiglu_backward_op, c.call().name, {c.output_gradient(0), c.call().inputs[0]}, {}, {},
-                     {dx});
+                     {dx, kNone});
 }
 
 }  // namespace
@@ -41,6 +41,8 @@ const Op swiglu_op = {.name = "swiglu",
                       .cost = cost,
                       .derive = derive,
                       .cheap_outputs = 1,
+                      .backward = &swiglu_backward_op,
+                      .byproduct = 1,
                       .run_cpu = run_swiglu_forward};
 const Op swiglu_backward_op = {.name = "swiglu_backward",
                                .infer = infer_backward,

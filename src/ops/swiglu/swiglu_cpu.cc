@@ -3,8 +3,9 @@
 
 namespace serval::SERVAL_ISA {
 
-void swiglu_forward(const KernelContext& c) {
-  const Operand &x = c.input(0), &y = c.output(0);
+namespace {
+
+void activate(const Operand& x, const Operand& y) {
   with_type(x.dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
@@ -23,8 +24,15 @@ void swiglu_forward(const KernelContext& c) {
   });
 }
 
+}  // namespace
+
+void swiglu_forward(const KernelContext& c) {
+  activate(c.input(0), c.output(0));
+}
+
 void swiglu_backward(const KernelContext& c) {
-  const Operand &dy = c.input(0), &x = c.input(1), &dx = c.output(0);
+  const Operand &dy = c.input(0), &x = c.input(1), &dx = c.output(0), &y = c.output(1);
+  if (y) activate(x, y);
   with_type(x.dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;

@@ -67,24 +67,26 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const T* dy, int64_t dy_stride, const T* x, int64_t x_stride, T* dx, int64_t dx_stride,
-                    int64_t rows, int64_t size) {
+                    T* y, int64_t y_stride, int64_t rows, int64_t size) {
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x, vectors = size / N;
   if (index >= rows * vectors) return;
   const auto [row, vector] = position(index, vectors, rows * vectors);
   const T* from = x + row * x_stride + vector * N;
   const Pack<T, N> gate = load<T, N>(from), up = load<T, N>(from + size),
                    grad = load<T, N>(dy + row * dy_stride + vector * N);
-  Pack<T, N> d_gate, d_up;
+  Pack<T, N> d_gate, d_up, again;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const float g = to_float(gate.at[i]), d = to_float(grad.at[i]);
-    const float s = quotient<T>(1.0f, 1.0f + exponential<T>(-g));
+    const float below = 1.0f + exponential<T>(-g), s = quotient<T>(1.0f, below);
+    again.at[i] = from_float<T>(quotient<T>(g, below) * to_float(up.at[i]));  // as in the forward kernel
     d_gate.at[i] = from_float<T>(d * to_float(up.at[i]) * s * (1.0f + g * (1.0f - s)));
     d_up.at[i] = from_float<T>(d * g * s);
   }
   T* to = dx + row * dx_stride + vector * N;
   store_whole<T, N>(to, d_gate);
   store_whole<T, N>(to + size, d_up);
+  if (y != nullptr) store_whole<T, N>(y + row * y_stride + vector * N, again);
 }
 
 template <class T>
@@ -103,14 +105,16 @@ void start_forward(const Operand& x, const Operand& y, cudaStream_t stream) {
 }
 
 template <class T>
-void start_backward(const Operand& dy, const Operand& x, const Operand& dx, cudaStream_t stream) {
+void start_backward(const Operand& dy, const Operand& x, const Operand& dx, const Operand& y,
+                    cudaStream_t stream) {
   const auto run = [&]<int N>() {
     const unsigned blocks = blocks_for(dy.rows * (dy.row_size / N), kThreads);
     if (blocks == 0) return;
     backward_kernel<T, N><<<blocks, kThreads, 0, stream>>>(dy.as<T>(), dy.row_stride, x.as<T>(), x.row_stride,
-                                                           dx.as<T>(), dx.row_stride, dy.rows, dy.row_size);
+                                                           dx.as<T>(), dx.row_stride, y.as<T>(), y.row_stride,
+                                                           dy.rows, dy.row_size);
   };
-  if (aligned_to(dy, 16) && aligned_to(x, 16) && aligned_to(dx, 16))
+  if (aligned_to(dy, 16) && aligned_to(x, 16) && aligned_to(dx, 16) && aligned_to(y, 16))
     run.template operator()<kPack<T>>();
   else
     run.template operator()<1>();
@@ -124,7 +128,7 @@ void swiglu_forward_cuda(const KernelContext& c, void* stream) {
 }
 
 void swiglu_backward_cuda(const KernelContext& c, void* stream) {
-  SERVAL_CUDA_DISPATCH(c.input(1).dtype, start_backward, c.input(0), c.input(1), c.output(0),
+  SERVAL_CUDA_DISPATCH(c.input(1).dtype, start_backward, c.input(0), c.input(1), c.output(0), c.output(1),
                        as_stream(stream));
 }
 
