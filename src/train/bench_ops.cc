@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "gemm/gemm.h"
 #include "nn/network.h"
-#include "ops/adamw/adamw.h"
+#include "ops/adamw_8bit/adamw_8bit.h"
 #include "ops/attention/attention.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/embedding/embedding.h"
@@ -147,7 +147,13 @@ void fill(Device& device, const TensorDecl& decl, void* data, const NormalBlock&
   const auto write = [&](const void* source) { device.copy_from_host(data, source, bytes); };
   // Second moments stay zero: they are never negative.
   if (decl.name.starts_with("second_moment")) return;
-  if (decl.dtype == DType::i32) {
+  if (decl.dtype == DType::u8) {  // codes of 8-bit moments, all as likely
+    std::vector<uint8_t> codes(static_cast<size_t>(bytes));
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i * 2654435761u >> 24);
+    write(codes.data());
+  } else if (decl.name.find("absmax") != std::string::npos) {
+    write(std::vector<float>(static_cast<size_t>(decl.shape.elements()), 1.0f).data());
+  } else if (decl.dtype == DType::i32) {
     write(index_values(decl).data());
   } else if (decl.dtype == DType::i64) {
     write(std::vector<int64_t>(static_cast<size_t>(decl.shape.elements()), 1).data());
@@ -328,6 +334,19 @@ std::vector<Case> op_cases(const DecoderConfig& m, int64_t tokens) {
                {c.state("p", kF32, shape), c.state("m", kF32, shape), c.state("second_moment", kF32, shape),
                 gradient, c.weight("w", shape)},
                c.input("hyper", DType::f64, {2}), stats, {});
+  });
+  add("update of 8 bits", [=](CallBuilder& c) {
+    const Shape shape{tokens, hidden};
+    const int64_t blocks = ops::moment_blocks(shape.elements());
+    const Shape codes{blocks * ops::kMomentBlock};
+    const ops::AdamW8bitOperands o{.parameter = c.weight("w", shape),
+                                   .m_codes = c.state("m_codes", DType::u8, codes),
+                                   .m_absmax = c.state("m_absmax", kF32, {blocks}),
+                                   .v_codes = c.state("v_codes", DType::u8, codes),
+                                   .v_absmax = c.state("v_absmax", kF32, {blocks}),
+                                   .gradient = c.state("g", kF32, shape)};
+    ops::adamw_8bit(c.builder(), c.title(), {o}, c.input("hyper", DType::f64, {2}),
+                    c.state("stats", DType::f64, {2}), {});
   });
   return cases;
 }

@@ -44,7 +44,7 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
 
 // Device memory that the driver and the libraries take beside the plan: the context, their code, the
 // products' scratch (measured, see docs/performance.md).
-constexpr int64_t kCudaOverheadBytes = int64_t{700} << 20;
+constexpr int64_t kCudaOverheadBytes = int64_t{600} << 20;
 
 // Memory the process needs beside the plan: code, libraries, thread stacks, product scratch.
 constexpr int64_t kFixedOverheadBytes = int64_t{56} << 20;
