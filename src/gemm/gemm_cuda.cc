@@ -22,38 +22,32 @@
 namespace serval {
 namespace {
 
+#define SERVAL_FOR_EACH_FUNCTION(X) \
+  X(Create)                         \
+  X(GetVersion)                     \
+  X(Matmul)                         \
+  X(MatmulDescCreate)               \
+  X(MatmulDescSetAttribute)         \
+  X(MatrixLayoutCreate)             \
+  X(MatmulPreferenceCreate)         \
+  X(MatmulPreferenceSetAttribute)   \
+  X(MatmulPreferenceDestroy)        \
+  X(MatmulAlgoGetHeuristic)
+
 // The functions of cuBLASLt that are used, found once.
 struct Library {
-#define SERVAL_FUNCTION(name) decltype(&cublasLt##name) name = nullptr
-  SERVAL_FUNCTION(Create);
-  SERVAL_FUNCTION(GetVersion);
-  SERVAL_FUNCTION(Matmul);
-  SERVAL_FUNCTION(MatmulDescCreate);
-  SERVAL_FUNCTION(MatmulDescSetAttribute);
-  SERVAL_FUNCTION(MatrixLayoutCreate);
-  SERVAL_FUNCTION(MatmulPreferenceCreate);
-  SERVAL_FUNCTION(MatmulPreferenceSetAttribute);
-  SERVAL_FUNCTION(MatmulPreferenceDestroy);
-  SERVAL_FUNCTION(MatmulAlgoGetHeuristic);
-#undef SERVAL_FUNCTION
+#define SERVAL_DECLARE(name) decltype(&cublasLt##name) name = nullptr;
+  SERVAL_FOR_EACH_FUNCTION(SERVAL_DECLARE)
+#undef SERVAL_DECLARE
 
   Library() {
     void* library = open_library("libcublasLt.so.13", "nvidia-cublas");
-#define SERVAL_FUNCTION(name) \
-  name = reinterpret_cast<decltype(name)>(library_symbol(library, "cublasLt" #name))
-    SERVAL_FUNCTION(Create);
-    SERVAL_FUNCTION(GetVersion);
-    SERVAL_FUNCTION(Matmul);
-    SERVAL_FUNCTION(MatmulDescCreate);
-    SERVAL_FUNCTION(MatmulDescSetAttribute);
-    SERVAL_FUNCTION(MatrixLayoutCreate);
-    SERVAL_FUNCTION(MatmulPreferenceCreate);
-    SERVAL_FUNCTION(MatmulPreferenceSetAttribute);
-    SERVAL_FUNCTION(MatmulPreferenceDestroy);
-    SERVAL_FUNCTION(MatmulAlgoGetHeuristic);
-#undef SERVAL_FUNCTION
+#define SERVAL_FIND(name) name = reinterpret_cast<decltype(name)>(library_symbol(library, "cublasLt" #name));
+    SERVAL_FOR_EACH_FUNCTION(SERVAL_FIND)
+#undef SERVAL_FIND
   }
 };
+#undef SERVAL_FOR_EACH_FUNCTION
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]]

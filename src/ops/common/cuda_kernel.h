@@ -50,6 +50,35 @@ __device__ __forceinline__ void store(T* to, const Pack<T, N>& pack) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
+// 16 bytes as they lie in memory, and their kPack<T> numbers: held so, numbers take half the registers.
+template <class T>
+__device__ __forceinline__ void unpack_word(const uint4& word, float* x) {
+  const uint32_t part[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (sizeof(T) == 4) {
+      x[i] = __uint_as_float(part[i]);
+    } else {
+      x[2 * i] = __uint_as_float(part[i] << 16);
+      x[2 * i + 1] = __uint_as_float(part[i] & 0xffff0000u);
+    }
+  }
+}
+template <class T>
+__device__ __forceinline__ uint4 packed_word(const float* x) {
+  uint32_t part[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (sizeof(T) == 4) {
+      part[i] = __float_as_uint(x[i]);
+    } else {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+      part[i] = reinterpret_cast<const uint32_t&>(pair);
+    }
+  }
+  return {part[0], part[1], part[2], part[3]};
+}
+
 // Whether rows of this operand can be read in packs of `bytes`; an absent operand can.
 inline bool aligned_to(const Operand& x, int64_t bytes) {
   const int64_t size = size_of(x.dtype);

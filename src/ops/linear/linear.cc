@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/philox.h"
 #include "ops/linear/adapter_backward.h"
 #include "ops/linear/linear_calls.h"
 #include "program/derive.h"
@@ -11,6 +12,22 @@ namespace serval {
 void run_linear_forward(const KernelContext& c);
 void run_linear_backward(const KernelContext& c);
 void run_linear_gradients(const KernelContext& c);
+
+std::vector<AdaptedSegment> adapted_segments(const KernelContext& c) {
+  const auto& sizes = c.attributes->integers("segments");
+  const auto& ranks = c.attributes->integers("ranks");
+  const auto& scales = c.attributes->numbers("scales");
+  std::vector<AdaptedSegment> segments;
+  int64_t column = 0, rank = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (ranks[i] > 0)
+      segments.push_back({static_cast<int>(i), column, sizes[i], rank, ranks[i], scales[i],
+                          stable_hash(std::string(c.name) + "." + std::to_string(i))});
+    column += sizes[i];
+    rank += ranks[i];
+  }
+  return segments;
+}
 
 namespace ops {
 namespace {

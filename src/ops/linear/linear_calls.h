@@ -1,8 +1,9 @@
 // The order of the operands of the linear op's calls, and the small kernels that its CPU code is made of.
 #pragma once
 #include <cstdint>
+#include <vector>
 
-#include "tensor/operand.h"
+#include "program/kernel_context.h"
 
 namespace serval {
 
@@ -21,6 +22,21 @@ namespace linear_gradients_operands {
 enum Input { x, dy, v, random };  // dy where the weight trains, v where A does
 enum Update { d_weight, d_a };
 }  // namespace linear_gradients_operands
+
+// One adapted segment: its place among the outputs and in the stacked adapter.
+struct AdaptedSegment {
+  int index = 0;
+  int64_t column = 0, size = 0, rank_begin = 0, rank = 0;
+  double scale = 0;
+  uint64_t name_hash = 0;  // of the random numbers
+};
+std::vector<AdaptedSegment> adapted_segments(const KernelContext& c);
+
+// An element is kept when its random word is below this: 1 - p as a fraction of 2^32.
+SERVAL_INLINE uint32_t dropout_limit(double p) {
+  const double keep = 1 - p;
+  return keep < 1 ? static_cast<uint32_t>(keep * 4294967296.0) : UINT32_MAX;
+}
 
 // Scratch bytes for a dropped-out copy of x, or of a part of dx.
 inline int64_t linear_dropout_scratch(int64_t rows, int64_t rank, int64_t in_features, double dropout,

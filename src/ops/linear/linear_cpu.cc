@@ -1,7 +1,3 @@
-#include <string>
-#include <vector>
-
-#include "base/philox.h"
 #include "ops/common/kernel.h"
 #include "ops/common/products.h"
 #include "ops/linear/linear_calls.h"
@@ -9,34 +5,6 @@
 namespace serval {
 SERVAL_CPU_FUNCTION(linear_dropout, DropoutArgs)
 SERVAL_CPU_FUNCTION(linear_column_sums, ColumnSumsArgs)
-
-namespace {
-
-// One adapted segment: its place among the outputs and in the stacked adapter.
-struct Segment {
-  size_t index = 0;
-  int64_t column = 0, size = 0, rank_begin = 0, rank = 0;
-  double scale = 0;
-  uint64_t name_hash = 0;
-};
-
-std::vector<Segment> adapted_segments(const KernelContext& c) {
-  const auto& sizes = c.attributes->integers("segments");
-  const auto& ranks = c.attributes->integers("ranks");
-  const auto& scales = c.attributes->numbers("scales");
-  std::vector<Segment> segments;
-  int64_t column = 0, rank = 0;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    if (ranks[i] > 0)
-      segments.push_back({i, column, sizes[i], rank, ranks[i], scales[i],
-                          stable_hash(std::string(c.name) + "." + std::to_string(i))});
-    column += sizes[i];
-    rank += ranks[i];
-  }
-  return segments;
-}
-
-}  // namespace
 
 void run_linear_forward(const KernelContext& c) {
   using namespace linear_forward_operands;
@@ -49,7 +17,7 @@ void run_linear_forward(const KernelContext& c) {
                low = Matrix::of(c.output(u) ? c.output(u) : c.output(x_side)).column_range(0, adapter.rows);
   const double p = c.attributes->number("dropout");
   if (p == 0) multiply(input, adapter.t(), low);
-  for (const Segment& s : segments) {
+  for (const AdaptedSegment& s : segments) {
     const Matrix part = low.column_range(s.rank_begin, s.rank);
     if (p > 0) {
       run_linear_dropout(
@@ -59,8 +27,8 @@ void run_linear_forward(const KernelContext& c) {
       dropped.stride = input.columns;
       multiply(dropped, adapter.row_range(s.rank_begin, s.rank).t(), part);
     }
-    multiply(part, Matrix::of(c.input(first_b + static_cast<int>(s.index))).t(),
-             out.column_range(s.column, s.size), s.scale, true);
+    multiply(part, Matrix::of(c.input(first_b + s.index)).t(), out.column_range(s.column, s.size), s.scale,
+             true);
   }
 }
 
@@ -77,12 +45,11 @@ void run_linear_backward(const KernelContext& c) {
   const Matrix adapter = Matrix::of(c.input(a)), low = Matrix::of(c.input(u)),
                v_all = Matrix::of(c.output(v));
   const double p = c.attributes->number("dropout");
-  for (const Segment& s : segments) {
-    const int index = static_cast<int>(s.index);
-    const Matrix part = grad.column_range(s.column, s.size), b = Matrix::of(c.input(first_b + index));
+  for (const AdaptedSegment& s : segments) {
+    const Matrix part = grad.column_range(s.column, s.size), b = Matrix::of(c.input(first_b + s.index));
     multiply(part, b, v_all.column_range(s.rank_begin, s.rank), s.scale);
-    if (c.update(first_d_b + index))
-      multiply(part.t(), low.column_range(s.rank_begin, s.rank), Matrix::of(c.update(first_d_b + index)),
+    if (c.update(first_d_b + s.index))
+      multiply(part.t(), low.column_range(s.rank_begin, s.rank), Matrix::of(c.update(first_d_b + s.index)),
                s.scale, true);
   }
   if (!wants_dx) return;
@@ -91,7 +58,7 @@ void run_linear_backward(const KernelContext& c) {
     return;
   }
   const Matrix copy{c.workspace, grad.dtype, grad.rows, frozen.columns, frozen.columns, false};
-  for (const Segment& s : segments) {
+  for (const AdaptedSegment& s : segments) {
     multiply(v_all.column_range(s.rank_begin, s.rank), adapter.row_range(s.rank_begin, s.rank), copy);
     const Operand before{copy.data, copy.dtype, copy.stride, copy.rows, copy.columns};
     run_linear_dropout({&before, out.data, out.stride, true, p, c.input(random).as<int64_t>(), s.name_hash});
@@ -111,7 +78,7 @@ void run_linear_gradients(const KernelContext& c) {
     return;
   }
   const Matrix copy{c.workspace, input.dtype, input.rows, input.columns, input.columns, false};
-  for (const Segment& s : adapted_segments(c)) {
+  for (const AdaptedSegment& s : adapted_segments(c)) {
     run_linear_dropout(
         {&c.input(x), copy.data, copy.stride, false, p, c.input(random).as<int64_t>(), s.name_hash});
     multiply(v_all.column_range(s.rank_begin, s.rank).t(), copy, d_adapter.row_range(s.rank_begin, s.rank), 1,

@@ -1,6 +1,5 @@
 // The linear op on a GPU: the library's products, and small kernels for dropout and bias gradients. The maths
 // is in linear.h.
-#include <string>
 #include <vector>
 
 #include "base/philox.h"
@@ -13,30 +12,6 @@ namespace serval {
 namespace {
 
 using namespace cuda;
-
-// One adapted segment: its place among the outputs and in the stacked adapter.
-struct Segment {
-  int index = 0;
-  int64_t column = 0, size = 0, rank_begin = 0, rank = 0;
-  double scale = 0;
-  uint64_t name_hash = 0;
-};
-
-std::vector<Segment> adapted_segments(const KernelContext& c) {
-  const auto& sizes = c.attributes->integers("segments");
-  const auto& ranks = c.attributes->integers("ranks");
-  const auto& scales = c.attributes->numbers("scales");
-  std::vector<Segment> segments;
-  int64_t column = 0, rank = 0;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    if (ranks[i] > 0)
-      segments.push_back({static_cast<int>(i), column, sizes[i], rank, ranks[i], scales[i],
-                          stable_hash(std::string(c.name) + "." + std::to_string(i))});
-    column += sizes[i];
-    rank += ranks[i];
-  }
-  return segments;
-}
 
 struct Dropout {
   const void* x;
@@ -79,17 +54,9 @@ void start_dropout(const Dropout& d, void* stream) {
 
 void drop(const Matrix& x, const Matrix& out, bool accumulate, double p, const int64_t* random,
           uint64_t name_hash, void* stream) {
-  const Dropout d{x.data,
-                  out.data,
-                  x.rows,
-                  x.columns,
-                  x.stride,
-                  out.stride,
-                  static_cast<float>(1 / (1 - p)),
-                  p > 0 ? static_cast<uint32_t>((1 - p) * 4294967296.0) : UINT32_MAX,
-                  accumulate,
-                  random,
-                  name_hash};
+  const Dropout d{
+      x.data,           out.data,   x.rows, x.columns, x.stride, out.stride, static_cast<float>(1 / (1 - p)),
+      dropout_limit(p), accumulate, random, name_hash};
   SERVAL_CUDA_DISPATCH(x.dtype, start_dropout, d, stream);
 }
 
@@ -136,8 +103,8 @@ void copy_columns(const Matrix& from, const Matrix& to, void* stream) {
   SERVAL_CUDA(cudaGetLastError());
 }
 
-bool equal_scales(const std::vector<Segment>& segments) {
-  for (const Segment& s : segments)
+bool equal_scales(const std::vector<AdaptedSegment>& segments) {
+  for (const AdaptedSegment& s : segments)
     if (s.scale != segments[0].scale) return false;
   return true;
 }
@@ -152,14 +119,14 @@ Matrix heightened(Matrix m, int64_t rows) {
   return m;
 }
 
-AdapterBackward fused_backward(const KernelContext& c, const std::vector<Segment>& segments) {
+AdapterBackward fused_backward(const KernelContext& c, const std::vector<AdaptedSegment>& segments) {
   using namespace linear_backward_operands;
   AdapterBackward call;
   call.dy = &c.input(dy);
   call.u = &c.input(u);
   call.v = &c.output(dy_side);
   if (segments.size() > AdapterBackward::kMostSegments) return call;
-  for (const Segment& s : segments)
+  for (const AdaptedSegment& s : segments)
     call.segments[call.num_segments++] = {s.column,
                                           s.size,
                                           s.rank_begin,
@@ -191,7 +158,7 @@ void linear_forward_cuda(const KernelContext& c, void* stream) {
   const bool at_once = p == 0 && equal_scales(segments);
   // Rows of the storage below the adapter are zeros, and so the columns that they give.
   if (at_once) multiply_cuda(stream, input, heightened(adapter, rest).t(), low, segments[0].scale);
-  for (const Segment& s : segments) {
+  for (const AdaptedSegment& s : segments) {
     if (at_once) break;
     Matrix factor = input;
     if (p > 0) {
@@ -212,7 +179,7 @@ void linear_forward_cuda(const KernelContext& c, void* stream) {
     return;
   }
   multiply_cuda(stream, input, frozen.t(), out, 1, false, &c.input(bias));
-  for (const Segment& s : segments)
+  for (const AdaptedSegment& s : segments)
     multiply_cuda(stream, low.column_range(s.rank_begin, s.rank), Matrix::of(c.input(first_b + s.index)).t(),
                   out.column_range(s.column, s.size), 1, true);
 }
@@ -248,7 +215,7 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
     b.columns = wide.columns;
     multiply_cuda(stream, grad, b, wide, segments[0].scale);
   } else {
-    for (const Segment& s : segments)
+    for (const AdaptedSegment& s : segments)
       multiply_cuda(stream, grad.column_range(s.column, s.size), Matrix::of(c.input(first_b + s.index)),
                     wide.column_range(s.rank_begin, s.rank), s.scale);
     if (wide.columns > rank)
@@ -257,7 +224,7 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
                                     static_cast<size_t>((wide.columns - rank) * size_of(wide.dtype)),
                                     static_cast<size_t>(wide.rows), as_stream(stream)));
   }
-  for (const Segment& s : segments)
+  for (const AdaptedSegment& s : segments)
     if (c.update(first_d_b + s.index) && !at_once)
       multiply_cuda(stream, grad.column_range(s.column, s.size).t(), low.column_range(s.rank_begin, s.rank),
                     Matrix::of(c.update(first_d_b + s.index)), 1, true);
@@ -272,7 +239,7 @@ void linear_backward_cuda(const KernelContext& c, void* stream) {
     return;
   }
   const Matrix copy{c.workspace, grad.dtype, grad.rows, frozen.columns, frozen.columns, false};
-  for (const Segment& s : segments) {
+  for (const AdaptedSegment& s : segments) {
     multiply_cuda(stream, wide.column_range(s.rank_begin, s.rank), adapter.row_range(s.rank_begin, s.rank),
                   copy);
     drop(copy, out, true, p, c.input(random).as<int64_t>(), s.name_hash, stream);
@@ -292,7 +259,7 @@ void linear_gradients_cuda(const KernelContext& c, void* stream) {
     return;
   }
   const Matrix copy{c.workspace, input.dtype, input.rows, input.columns, input.columns, false};
-  for (const Segment& s : adapted_segments(c)) {
+  for (const AdaptedSegment& s : adapted_segments(c)) {
     drop(input, copy, false, p, c.input(random).as<int64_t>(), s.name_hash, stream);
     multiply_cuda(stream, v_all.column_range(s.rank_begin, s.rank).t(), copy,
                   d_adapter.row_range(s.rank_begin, s.rank), 1, true);

@@ -1,38 +1,12 @@
 // Row kernels of the linear op, once per instruction set: dropout of the adapter's input and the bias
 // gradient.
 #include "base/parallel.h"
-#include "base/philox.h"
 #include "ops/common/kernel_math.h"
+#include "ops/common/philox_words.h"
 #include "ops/linear/linear_calls.h"
 
 namespace serval::SERVAL_ISA {
 namespace {
-
-constexpr int64_t kBlocks = 16;
-
-// The words of 16 Philox blocks from `first` on, in order, as base/philox.h computes them.
-SERVAL_INLINE void philox_words(const PhiloxKey& key, uint64_t first, uint32_t words[4 * kBlocks]) {
-  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks], k0 = key.key[0], k1 = key.key[1];
-  for (int64_t i = 0; i < kBlocks; ++i) {
-    const uint64_t index = first + static_cast<uint64_t>(i);
-    c0[i] = static_cast<uint32_t>(index), c1[i] = static_cast<uint32_t>(index >> 32);
-    c2[i] = key.counter_high[0], c3[i] = key.counter_high[1];
-  }
-  for (int round = 0; round < 10; ++round) {
-#pragma omp simd
-    for (int64_t i = 0; i < kBlocks; ++i) {
-      const uint64_t p0 = uint64_t{0xD2511F53u} * c0[i], p1 = uint64_t{0xCD9E8D57u} * c2[i];
-      c0[i] = static_cast<uint32_t>(p1 >> 32) ^ c1[i] ^ k0;
-      c2[i] = static_cast<uint32_t>(p0 >> 32) ^ c3[i] ^ k1;
-      c1[i] = static_cast<uint32_t>(p1);
-      c3[i] = static_cast<uint32_t>(p0);
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int64_t i = 0; i < kBlocks; ++i)
-    words[4 * i] = c0[i], words[4 * i + 1] = c1[i], words[4 * i + 2] = c2[i], words[4 * i + 3] = c3[i];
-}
 
 PhiloxKey key_of(const DropoutArgs& args) {
   return philox_key(static_cast<uint64_t>(args.random[0]), args.name_hash,
@@ -45,8 +19,7 @@ void linear_dropout(const DropoutArgs& args) {
   const PhiloxKey key = key_of(args);
   const int64_t size = args.x->row_size;
   const double keep = 1 - args.p;
-  // An element is kept when its word, as a fraction of 2^32, is below 1 - p.
-  const uint32_t limit = keep < 1 ? static_cast<uint32_t>(keep * 4294967296.0) : UINT32_MAX;
+  const uint32_t limit = dropout_limit(args.p);
   with_type(args.x->dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
@@ -56,10 +29,10 @@ void linear_dropout(const DropoutArgs& args) {
         const T* x = args.x->row<T>(row);
         T* out = static_cast<T*>(args.out) + row * args.out_stride;
         const uint64_t first = static_cast<uint64_t>(row) * static_cast<uint64_t>((size + 3) / 4);
-        for (int64_t i = 0; i < size; i += 4 * kBlocks) {
-          uint32_t words[4 * kBlocks];
+        for (int64_t i = 0; i < size; i += 4 * kPhiloxBlocks) {
+          uint32_t words[4 * kPhiloxBlocks];
           philox_words(key, first + static_cast<uint64_t>(i / 4), words);
-          const int64_t count = size - i < 4 * kBlocks ? size - i : 4 * kBlocks;
+          const int64_t count = size - i < 4 * kPhiloxBlocks ? size - i : 4 * kPhiloxBlocks;
           if (args.accumulate) {
 #pragma omp simd
             for (int64_t j = 0; j < count; ++j)

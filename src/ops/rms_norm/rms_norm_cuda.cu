@@ -47,33 +47,6 @@ __device__ __forceinline__ float inverse_rms(float squares, int size, float eps)
 
 // A row is held as it lies in memory, 16 bytes a word: numbers are converted where they are used.
 template <class T>
-__device__ __forceinline__ void unpack(const uint4& word, float (&x)[kPack<T>]) {
-  const uint32_t part[4] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (sizeof(T) == 4) {
-      x[i] = __uint_as_float(part[i]);
-    } else {
-      x[2 * i] = __uint_as_float(part[i] << 16);
-      x[2 * i + 1] = __uint_as_float(part[i] & 0xffff0000u);
-    }
-  }
-}
-template <class T>
-__device__ __forceinline__ uint4 packed(const float (&x)[kPack<T>]) {
-  uint32_t part[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (sizeof(T) == 4) {
-      part[i] = __float_as_uint(x[i]);
-    } else {
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
-      part[i] = reinterpret_cast<const uint32_t&>(pair);
-    }
-  }
-  return {part[0], part[1], part[2], part[3]};
-}
-template <class T>
 __device__ __forceinline__ uint4 load_word(const T* from) {
   return *reinterpret_cast<const uint4*>(from);
 }
@@ -135,19 +108,19 @@ __global__ void __launch_bounds__(kLanes* kRows<kLanes>) forward_kernel(const Fo
 #pragma unroll
     for (int k = 0; k < kWords; ++k) {
       const int column = (k * kLanes + lane) * N;
-      unpack<T>(s[k], x);
-      unpack<T>(b[k], other);
+      unpack_word<T>(s[k], x);
+      unpack_word<T>(b[k], other);
 #pragma unroll
       for (int i = 0; i < N; ++i) x[i] += other[i];
       // Rounded before it is normalised, so that it can be normalised again from what was kept.
-      s[k] = packed<T>(x);
+      s[k] = packed_word<T>(x);
       if (column < a.size) store_word(a.sum + row * a.sum_stride + column, s[k]);
     }
   }
   float squares = 0;
 #pragma unroll
   for (int k = 0; k < kWords; ++k) {
-    unpack<T>(s[k], x);
+    unpack_word<T>(s[k], x);
 #pragma unroll
     for (int i = 0; i < N; ++i) squares += x[i] * x[i];
     forget(s[k]);
@@ -161,11 +134,11 @@ __global__ void __launch_bounds__(kLanes* kRows<kLanes>) forward_kernel(const Fo
   for (int k = 0; k < kWords; ++k) {
     const int column = (k * kLanes + lane) * N;
     if (column >= a.size) continue;
-    unpack<T>(s[k], x);
-    unpack<T>(w[k], other);
+    unpack_word<T>(s[k], x);
+    unpack_word<T>(w[k], other);
 #pragma unroll
     for (int i = 0; i < N; ++i) x[i] = x[i] * r * other[i];
-    store_word(a.y + row * a.y_stride + column, packed<T>(x));
+    store_word(a.y + row * a.y_stride + column, packed_word<T>(x));
   }
 }
 
@@ -232,9 +205,9 @@ __device__ __forceinline__ float finish(const Backward<T>& a, int64_t row, int l
   float dy[N], s[N], weight[N], d_sum[N], squares = 0, dot = 0;
 #pragma unroll
   for (int k = 0; k < kWords; ++k) {
-    unpack<T>(held.dy[k], dy);
-    unpack<T>(held.s[k], s);
-    unpack<T>(w[k], weight);
+    unpack_word<T>(held.dy[k], dy);
+    unpack_word<T>(held.s[k], s);
+    unpack_word<T>(w[k], weight);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       squares += s[i] * s[i];
@@ -251,17 +224,17 @@ __device__ __forceinline__ float finish(const Backward<T>& a, int64_t row, int l
   for (int k = 0; k < kWords; ++k) {
     const int column = (k * kLanes + lane) * N;
     if (column >= a.size) continue;
-    unpack<T>(held.dy[k], dy);
-    unpack<T>(held.s[k], s);
-    unpack<T>(w[k], weight);
-    unpack<T>(held.d_sum[k], d_sum);
+    unpack_word<T>(held.dy[k], dy);
+    unpack_word<T>(held.s[k], s);
+    unpack_word<T>(w[k], weight);
+    unpack_word<T>(held.d_sum[k], d_sum);
 #pragma unroll
     for (int i = 0; i < N; ++i) dy[i] = dy[i] * weight[i] * r - s[i] * scale + d_sum[i];
-    store_word(a.ds + row * a.ds_stride + column, packed<T>(dy));
+    store_word(a.ds + row * a.ds_stride + column, packed_word<T>(dy));
     if (a.y == nullptr) continue;
 #pragma unroll
     for (int i = 0; i < N; ++i) s[i] = s[i] * r * weight[i];
-    store_word(a.y + row * a.y_stride + column, packed<T>(s));
+    store_word(a.y + row * a.y_stride + column, packed_word<T>(s));
   }
   return r;
 }
@@ -303,8 +276,8 @@ __global__ void __launch_bounds__(kLanes* kRows<kLanes>) backward_weight_kernel(
 #pragma unroll
     for (int k = 0; k < kWords; ++k) {
       float dy[N], s[N];
-      unpack<T>(held.dy[k], dy);
-      unpack<T>(held.s[k], s);
+      unpack_word<T>(held.dy[k], dy);
+      unpack_word<T>(held.s[k], s);
 #pragma unroll
       for (int i = 0; i < N; ++i) gradient[k][i] += dy[i] * s[i] * r;
     }

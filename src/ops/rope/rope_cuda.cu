@@ -49,38 +49,17 @@ __device__ __forceinline__ Held<T, N> hold(const T* from) {
 }
 template <class T, int N>
 __device__ __forceinline__ void unpack(const Held<T, N>& held, float* x) {
-  if constexpr (N == 1) {
+  if constexpr (N == 1)
     x[0] = to_float(held);
-  } else {
-    const uint32_t part[4] = {held.x, held.y, held.z, held.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (sizeof(T) == 4) {
-        x[i] = __uint_as_float(part[i]);
-      } else {
-        x[2 * i] = __uint_as_float(part[i] << 16);
-        x[2 * i + 1] = __uint_as_float(part[i] & 0xffff0000u);
-      }
-    }
-  }
+  else
+    unpack_word<T>(held, x);
 }
 template <class T, int N>
 __device__ __forceinline__ void write(T* to, const float* x) {
-  if constexpr (N == 1) {
+  if constexpr (N == 1)
     *to = from_float<T>(x[0]);
-  } else {
-    uint32_t part[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (sizeof(T) == 4) {
-        part[i] = __float_as_uint(x[i]);
-      } else {
-        const __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
-        part[i] = reinterpret_cast<const uint32_t&>(pair);
-      }
-    }
-    *reinterpret_cast<uint4*>(to) = {part[0], part[1], part[2], part[3]};
-  }
+  else
+    *reinterpret_cast<uint4*>(to) = packed_word<T>(x);
 }
 
 // The queries or the keys, and the blocks that work on them. A row of them takes `slots` groups of lanes,
