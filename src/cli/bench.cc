@@ -112,9 +112,9 @@ int bench_train_target(const Target& target) {
   bench.lora_rank = s.flag("full") ? 0 : s.integer("lora_r");
   bench.optimizer = optimizer_from_name(s.text("optim"));
   const std::string& recompute = s.text("recompute");
-  bench.recompute = recompute == "none"     ? Recompute::none
-                    : recompute == "blocks" ? Recompute::blocks
-                                            : Recompute::cheap;
+  bench.memory.recompute = recompute == "none"     ? Recompute::none
+                           : recompute == "blocks" ? Recompute::blocks
+                                                   : Recompute::cheap;
   bench.packed = s.flag("packed");
   bench.graphs = s.flag("graphs");
   bench.deterministic = s.flag("deterministic");

@@ -64,17 +64,14 @@ PlanNumbers numbers_of(const TrainingSetup& setup, const std::string& profile_pa
   return n;
 }
 
-const char* name_of_recompute(Recompute recompute) {
-  return recompute == Recompute::none ? "none" : recompute == Recompute::blocks ? "blocks" : "cheap";
-}
-
 Json plan_json(const TrainingSetup& setup, const PlanNumbers& n) {
   Json memory = Json::object();
   for (const MemoryRow& row : n.memory.rows) memory.set(row.kind, Json(row.bytes));
   Json json = Json::object();
   json.set("parameters", Json(setup.model.config().parameter_count()));
   json.set("trained_parameters", Json(setup.plan.trained_parameters()));
-  json.set("recompute", Json(name_of_recompute(setup.recompute)));
+  json.set("recompute", Json(name_of(setup.plan.options.memory.recompute)));
+  json.set("recomputed_flops", Json(recomputed_flops(setup.plan.train)));
   json.set("memory_bytes", memory);
   json.set("total_bytes", Json(n.memory.total));
   json.set("arena_bytes", Json(setup.plan.arena_bytes()));
@@ -92,7 +89,9 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
       fmt::format("plan: {} parameters, {} trained ({:.2f} %), computed in {}, recompute {}\n",
                   human_count(static_cast<double>(parameters)), human_count(static_cast<double>(trained)),
                   100.0 * static_cast<double>(trained) / static_cast<double>(parameters),
-                  name_of(setup.model.compute()), name_of_recompute(setup.recompute));
+                  name_of(setup.model.compute()), name_of(setup.plan.options.memory.recompute));
+  if (setup.plan.options.memory.recompute != Recompute::none)
+    text += fmt::format("recompute: {}\n", describe_recompute(setup.plan.train));
   for (const MemoryRow& row : n.memory.rows)
     if (row.bytes > 0) text += fmt::format("  {:<22}{:>12}\n", row.kind, human_bytes(row.bytes));
   text += fmt::format("  {:<22}{:>12}\n", "total", human_bytes(n.memory.total));

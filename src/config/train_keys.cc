@@ -348,16 +348,18 @@ std::vector<TrainRow> make_rows() {
                   .origin = "Transformers"});
   row(&C::recompute,
       {.name = "recompute",
-       .meaning = "What backward computes again instead of keeping it: none; cheap (norms, RoPE, "
-                  "activations); blocks (all but each block's input); auto fits memory_limit. The "
-                  "bits of the result are the same.",
+       .meaning =
+           "What backward computes again instead of keeping it: none; cheap (norms, RoPE, "
+           "activations); blocks (all but each block's input); auto: cheap, and of the other tensors, one by "
+           "one, as few as make the run fit memory_limit. The bits of the result are the same.",
        .choices = {"auto", "none", "cheap", "blocks"},
        .unset = "auto, or as gradient_checkpointing says"});
-  row(&C::memory_limit, {.name = "memory_limit",
-                         .kind = Kind::bytes,
-                         .meaning = "Refuse a run whose plan needs more than this.",
-                         .minimum = 1048576,
-                         .unset = "what the machine has free"});
+  row(&C::memory_limit,
+      {.name = "memory_limit",
+       .kind = Kind::bytes,
+       .meaning = "Memory that the run may need: recompute auto fits it, and a run that cannot is refused.",
+       .minimum = 1048576,
+       .unset = "what the device has free"});
 
   section = "logging and checkpoints";
   row(&C::output_dir,

@@ -133,6 +133,58 @@ class Recomputer {
   std::vector<int32_t> position_;  // of each source call in the result
 };
 
+// A linear layer's narrow x A^T is read by backward where its wide output may not be: that output alone is no
+// reason to repeat the call. Such small outputs are kept.
+class SmallOutputs {
+ public:
+  SmallOutputs(const Program& program, DropList drop)
+      : program_(program), drop_(std::move(drop)), producer_(producers(program)) {}
+
+  DropList keep() {
+    needed_.assign(program_.tensors.size(), false);
+    for (const OpCall& call : program_.calls)
+      if (call.phase != Phase::forward) need_inputs(call);
+    for (const OpCall& call : program_.calls) {
+      if (!repeatable(call) || 32 * bytes(call, true) >= bytes(call, false)) continue;
+      for (const TensorId id : call.outputs)
+        if (id != kNone && needed_[static_cast<size_t>(id)]) drop_[static_cast<size_t>(id)] = false;
+    }
+    return std::move(drop_);
+  }
+
+ private:
+  bool dropped(TensorId id) const { return id != kNone && drop_[static_cast<size_t>(id)]; }
+
+  void need_inputs(const OpCall& call) {
+    for (const TensorId id : call.inputs) {
+      if (id == kNone || !dropped(program_.root(id))) continue;
+      const auto root = static_cast<size_t>(program_.root(id));
+      if (needed_[root]) continue;
+      needed_[root] = true;
+      const OpCall& producer = program_.calls[static_cast<size_t>(producer_[root])];
+      // The op's own short way reads an output that is kept.
+      const bool short_way =
+          producer.op->recompute != nullptr &&
+          std::any_of(producer.outputs.begin(), producer.outputs.end(),
+                      [&](TensorId output) { return output != kNone && !dropped(output); });
+      if (!short_way) need_inputs(producer);
+    }
+  }
+
+  int64_t bytes(const OpCall& call, bool needed) const {
+    int64_t sum = 0;
+    for (const TensorId id : call.outputs)
+      if (id != kNone && (!needed || needed_[static_cast<size_t>(id)]))
+        sum += program_.tensor(id).span_bytes();
+    return sum;
+  }
+
+  const Program& program_;
+  DropList drop_;
+  std::vector<int64_t> producer_;
+  std::vector<bool> needed_;  // by root: read by backward, or to compute again what it reads
+};
+
 }  // namespace
 
 DropList drop_cheap(const Program& program) {
@@ -142,9 +194,10 @@ DropList drop_cheap(const Program& program) {
 }
 
 DropList drop_all_but_block_inputs(const Program& program) {
-  return drop_where(program, [&](const OpCall& call, size_t output) {
+  const DropList all = drop_where(program, [&](const OpCall& call, size_t output) {
     return call.name.find("layers.") != std::string::npos && !program.tensor(call.outputs[output]).keep;
   });
+  return SmallOutputs(program, all).keep();
 }
 
 DropList drop_ops(const Program& program, const std::vector<std::string>& op_names) {

@@ -8,9 +8,7 @@
 #include "program/op.h"
 
 namespace serval {
-namespace {
 
-// The number after "layers." in a name, if any.
 std::optional<int64_t> layer_of(const std::string& name) {
   const size_t at = name.find("layers.");
   if (at == std::string::npos) return std::nullopt;
@@ -21,6 +19,15 @@ std::optional<int64_t> layer_of(const std::string& name) {
     value = value * 10 + (name[digit] - '0');
   return value;
 }
+
+std::string name_within_layer(const std::string& name) {
+  const auto layer = layer_of(name);
+  if (!layer) return name;
+  const size_t begin = name.find("layers.") + 7 + std::to_string(*layer).size() + 1;
+  return begin < name.size() ? name.substr(begin) : "";
+}
+
+namespace {
 
 // Layer numbers relative to `layer`, so that equal layers print equally.
 std::string relative(const std::string& name, std::optional<int64_t> layer) {

@@ -53,7 +53,7 @@ SessionOptions session_options(const TrainBench& bench, const BatchCapacity& cap
     options.network.trained = [](const std::string&) { return true; };
   options.network.deterministic = bench.deterministic;
   options.train_capacity = capacity;
-  options.recompute = bench.recompute;
+  options.memory = bench.memory;
   options.update.max_grad_norm = 1;
   options.update.optimizer = bench.optimizer;
   return options;

@@ -30,7 +30,7 @@ struct TrainBench {
   int64_t steps = 3;       // timed, after one that is not
   int64_t lora_rank = 16;  // 0: all weights are trained
   Optimizer optimizer = Optimizer::adamw;
-  Recompute recompute = Recompute::cheap;
+  MemoryOptions memory;
   bool packed = false;  // rows of several documents, their lengths log-normal; else one document a row
   bool graphs = true;
   bool deterministic = false;  // as in serval train

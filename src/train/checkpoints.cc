@@ -121,6 +121,17 @@ std::vector<int64_t> checkpoint_steps(const std::string& output_dir) {
   return steps;
 }
 
+std::string resume_directory(const std::string& resume_from_checkpoint, const std::string& output_dir) {
+  if (resume_from_checkpoint.empty()) return {};
+  if (resume_from_checkpoint == "true") {
+    const auto steps = checkpoint_steps(output_dir);
+    return steps.empty() ? "" : checkpoint_path(output_dir, steps.back());
+  }
+  if (!directory_exists(resume_from_checkpoint))
+    fail("resume_from_checkpoint: {}: no such directory", resume_from_checkpoint);
+  return resume_from_checkpoint;
+}
+
 std::string checkpoint_path(const std::string& output_dir, int64_t step) {
   return join_path(output_dir, kPrefix + std::to_string(step));
 }

@@ -5,6 +5,7 @@
 //   memory state.json              step, position in the data, sums of the unfinished logging window
 //   trainer_state.json      in the Hugging Face Trainer's schema, for dashboards
 //   serval.yaml             the resolved configuration
+//   recompute.json          what is computed again in backward
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -40,6 +41,9 @@ RunState read_training_state(const std::string& directory, const ParameterTable&
 // checkpoint-<step> directories of a run, ascending by step; unfinished ones have other names and are not
 // listed.
 std::vector<int64_t> checkpoint_steps(const std::string& output_dir);
+// Where a run goes on from, for the value of its key: "" (a fresh run), "true" (the newest checkpoint of
+// output_dir; "" where there is none) or a directory, which must exist.
+std::string resume_directory(const std::string& resume_from_checkpoint, const std::string& output_dir);
 std::string checkpoint_path(const std::string& output_dir, int64_t step);
 // Removes what a killed run left half-written, and all but the newest `keep` checkpoints.
 void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> keep);

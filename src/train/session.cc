@@ -99,7 +99,7 @@ int64_t SessionPlan::trained_parameters() const {
 
 SessionPlan plan_session(SessionOptions options) {
   SessionPlan plan;
-  plan.train = build_train_program(options.model, options.network, options.train_capacity, options.recompute,
+  plan.train = build_train_program(options.model, options.network, options.train_capacity, options.memory,
                                    plan.parameters, options.device);
   plan.update = build_update_program(plan.parameters, options.update, options.device);
   if (options.eval_capacity)
@@ -158,7 +158,7 @@ Executor& Session::executor_for(const MicroBatch& micro) {
     capacity.longest = std::min(most.longest, tokens);
     ParameterTable parameters = plan_.parameters;
     const SessionOptions& o = plan_.options;
-    Program program = build_train_program(o.model, o.network, capacity, o.recompute, parameters, o.device);
+    Program program = build_train_program(o.model, o.network, capacity, o.memory, parameters, o.device);
     ArenaPlan arena = plan_arena(program);
     std::unique_ptr<Executor> executor;
     if (arena.bytes <= arena_.bytes())

@@ -30,7 +30,7 @@ struct SessionOptions {
   NetworkOptions network;
   BatchCapacity train_capacity;
   std::optional<BatchCapacity> eval_capacity;
-  Recompute recompute = Recompute::cheap;
+  MemoryOptions memory;
   UpdateSettings update;
 };
 

@@ -189,56 +189,11 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
       session.eval_capacity = bound_of(config, config.per_device_eval_batch_size);
   }
 
-  // `auto` keeps what is worth keeping, and computes whole blocks again where the plan would not fit.
-  const std::string& wanted = config.recompute;
-  session.recompute = wanted == "none"     ? Recompute::none
-                      : wanted == "blocks" ? Recompute::blocks
-                                           : Recompute::cheap;
-  setup.plan = plan_session(session);
-  if (wanted == "auto") {
-    const int64_t limit = config.memory_limit.value_or(setup.device->free_memory());
-    if (memory_plan(setup).total > limit) {
-      session.recompute = Recompute::blocks;
-      setup.plan = plan_session(session);
-    }
-  }
-  setup.recompute = session.recompute;
+  setup.plan = plan_within_memory(setup, std::move(session));
   check_adapter_targets(setup);
   if (setup.plan.trained_parameters() == 0)
     fail("nothing is trained: trainable and frozen leave no parameter");
   return setup;
-}
-
-MemoryPlan memory_plan(const TrainingSetup& setup) {
-  MemoryPlan plan;
-  for (const auto& list : {setup.plan.states(), setup.plan.arena()})
-    for (const MemoryRow& row : list) plan.rows.push_back(row);
-  const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
-  // On a GPU the dataset stays with the host.
-  if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
-  plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
-  for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
-  return plan;
-}
-
-void check_memory(const TrainingSetup& setup) {
-  const MemoryPlan plan = memory_plan(setup);
-  const int64_t available = setup.device->free_memory();
-  const int64_t limit = std::min(available, setup.config.memory_limit.value_or(available));
-  if (plan.total <= limit) return;
-  std::vector<std::string> advice;
-  if (setup.recompute != Recompute::blocks) advice.push_back("--gradient-checkpointing");
-  if (setup.config.per_device_train_batch_size > 1)
-    advice.push_back(fmt::format("--per-device-train-batch-size {} with more --gradient-accumulation-steps",
-                                 setup.config.per_device_train_batch_size / 2));
-  if (setup.config.max_length > 256)
-    advice.push_back(fmt::format("--max-length {}", setup.config.max_length / 2));
-  if (!setup.adapter && setup.config.optim == "adamw_torch") advice.push_back("--optim adamw_8bit");
-  if (!setup.adapter) advice.push_back("LoRA (--use-peft true)");
-  fail(
-      "the run needs {} but {} {}; less memory: {}", human_bytes(plan.total), human_bytes(limit),
-      setup.config.memory_limit && *setup.config.memory_limit < available ? "is the memory_limit" : "is free",
-      advice.empty() ? "a smaller model" : join(advice, ", or "));
 }
 
 }  // namespace serval

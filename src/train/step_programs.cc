@@ -48,11 +48,9 @@ void write_forward(Network& net, const DecoderConfig& config, const Batch& batch
                   .wants_gradient = training});
 }
 
-}  // namespace
-
-Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,
-                            const BatchCapacity& capacity, Recompute policy, ParameterTable& table,
-                            DeviceKind device) {
+// Forward, loss and backward; everything that backward reads is kept.
+Program whole_train_program(const DecoderConfig& config, const NetworkOptions& options,
+                            const BatchCapacity& capacity, ParameterTable& table, DeviceKind device) {
   Program program{.name = "train", .device = device};
   ProgramBuilder b(program);
   NetworkOptions training = options;
@@ -65,10 +63,48 @@ Program build_train_program(const DecoderConfig& config, const NetworkOptions& o
     if (parameter.trained())
       gradients.push_back({program.find(parameter.state), program.find(gradient_state(parameter))});
   differentiate(program, gradients);
-  if (policy != Recompute::none)
-    program = recompute(
-        program, policy == Recompute::blocks ? drop_all_but_block_inputs(program) : drop_cheap(program));
+  return program;
+}
+
+Program finish_train_program(Program program, const MemoryOptions&) {
   return add_side_columns(std::move(program));
+}
+
+DropList drop_list_of(const Program& program, const MemoryOptions& memory) {
+  switch (memory.recompute) {
+    case Recompute::none:
+      return {};
+    case Recompute::cheap:
+      return drop_cheap(program);
+    case Recompute::blocks:
+      return drop_all_but_block_inputs(program);
+    case Recompute::fitted:
+      break;
+  }
+  return drop_list(program, memory.choice);
+}
+
+}  // namespace
+
+const char* name_of(Recompute recompute) {
+  static constexpr const char* names[] = {"none", "cheap", "blocks", "fitted"};
+  return names[static_cast<int>(recompute)];
+}
+
+Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,
+                            const BatchCapacity& capacity, const MemoryOptions& memory, ParameterTable& table,
+                            DeviceKind device) {
+  const Program whole = whole_train_program(config, options, capacity, table, device);
+  return finish_train_program(recompute(whole, drop_list_of(whole, memory)), memory);
+}
+
+RecomputeChoice fit_train_program(const DecoderConfig& config, const NetworkOptions& options,
+                                  const BatchCapacity& capacity, const MemoryOptions& memory,
+                                  int64_t arena_budget, DeviceKind device) {
+  ParameterTable table;
+  return fit_recompute(whole_train_program(config, options, capacity, table, device), arena_budget,
+                       nominal_rates(device),
+                       [&](Program program) { return finish_train_program(std::move(program), memory); });
 }
 
 Program build_eval_program(const DecoderConfig& config, const NetworkOptions& options,

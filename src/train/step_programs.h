@@ -15,6 +15,7 @@
 #include "models/decoder_config.h"
 #include "nn/network.h"
 #include "ops/adamw/adamw.h"
+#include "plan/fit.h"
 #include "program/program.h"
 
 namespace serval {
@@ -23,11 +24,24 @@ enum class Recompute {
   none,    // keep everything that backward reads
   cheap,   // norms, rotations and activations are computed again: the default
   blocks,  // keep only each block's input (gradient checkpointing)
+  fitted,  // what was chosen to fit a memory limit (plan/fit.h)
+};
+const char* name_of(Recompute recompute);
+
+// What a training program keeps where between forward and backward. The bits of a result do not depend on it.
+struct MemoryOptions {
+  Recompute recompute = Recompute::cheap;
+  RecomputeChoice choice;  // of Recompute::fitted
 };
 
 Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,
-                            const BatchCapacity& capacity, Recompute recompute, ParameterTable& table,
+                            const BatchCapacity& capacity, const MemoryOptions& memory, ParameterTable& table,
                             DeviceKind device = DeviceKind::cpu);
+// The choice of least time with which that program's arena keeps to the budget; the leanest one where none
+// does. `memory.recompute` is not read.
+RecomputeChoice fit_train_program(const DecoderConfig& config, const NetworkOptions& options,
+                                  const BatchCapacity& capacity, const MemoryOptions& memory,
+                                  int64_t arena_budget, DeviceKind device = DeviceKind::cpu);
 Program build_eval_program(const DecoderConfig& config, const NetworkOptions& options,
                            const BatchCapacity& capacity, ParameterTable& table,
                            DeviceKind device = DeviceKind::cpu);

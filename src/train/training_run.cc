@@ -31,7 +31,9 @@ class TrainingRun {
         session_(std::move(setup.plan), *device_) {}
 
   int run() {
-    const std::string resume = resume_directory();
+    const std::string resume = resume_directory(config_.resume_from_checkpoint, config_.output_dir);
+    if (resume.empty() && !config_.resume_from_checkpoint.empty())
+      log_info("{} holds no checkpoint yet: starting from the beginning", config_.output_dir);
     check_output_directory();
     resumed_from_ = resume;
     load(resume);
@@ -57,20 +59,6 @@ class TrainingRun {
   }
 
  private:
-  // "" for a fresh run.
-  std::string resume_directory() const {
-    if (config_.resume_from_checkpoint.empty()) return {};
-    if (config_.resume_from_checkpoint != "true") {
-      if (!directory_exists(config_.resume_from_checkpoint))
-        fail("resume_from_checkpoint: {}: no such directory", config_.resume_from_checkpoint);
-      return config_.resume_from_checkpoint;
-    }
-    const auto steps = checkpoint_steps(config_.output_dir);
-    if (!steps.empty()) return checkpoint_path(config_.output_dir, steps.back());
-    log_info("{} holds no checkpoint yet: starting from the beginning", config_.output_dir);
-    return {};
-  }
-
   // Before weights are read: what is wrong with the directory is said at once.
   void check_output_directory() const {
     make_directories(config_.output_dir);
@@ -101,6 +89,7 @@ class TrainingRun {
     }
     remove_old_checkpoints(config_.output_dir, std::nullopt);
     write_file_atomically(join_path(config_.output_dir, "serval.yaml"), to_yaml(resolved_.settings));
+    write_memory_options(config_.output_dir, session_.plan().options.memory);
   }
 
   void load(const std::string& resume) {
@@ -228,6 +217,7 @@ class TrainingRun {
     history.set("train_batch_size", Json(config_.per_device_train_batch_size));
     write_file_atomically(join_path(directory.path(), "trainer_state.json"), history.dump(2) + "\n");
     write_file_atomically(join_path(directory.path(), "serval.yaml"), to_yaml(resolved_.settings));
+    write_memory_options(directory.path(), session_.plan().options.memory);
     write_product_table(directory.path());
     directory.commit();
     last_saved_ = state_.step;

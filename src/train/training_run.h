@@ -14,6 +14,7 @@
 #include "optim/schedule.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
+#include "train/memory_plan.h"
 #include "train/session.h"
 
 namespace serval {
@@ -32,7 +33,6 @@ struct TrainingSetup {
   Pretrained model;
   std::optional<AdapterConfig> adapter;  // what is trained; absent for full fine-tuning
   TrainingData data;                     // empty for `serval plan` without a dataset
-  Recompute recompute = Recompute::cheap;
   SessionPlan plan;
   int64_t steps_per_epoch = 0, total_steps = 0;
   Schedule schedule;
@@ -41,22 +41,6 @@ struct TrainingSetup {
 // Reads and tokenises the datasets, reports what was found, plans. `with_data` false: capacities come from
 // batch size and max_length alone, and no dataset is opened.
 TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
-
-// Device memory that the driver and the libraries take beside the plan: the context, their code, the
-// products' scratch (measured, see docs/performance.md).
-constexpr int64_t kCudaOverheadBytes = int64_t{600} << 20;
-
-// Memory the process needs beside the plan: code, libraries, thread stacks, product scratch.
-constexpr int64_t kFixedOverheadBytes = int64_t{56} << 20;
-
-struct MemoryPlan {
-  std::vector<MemoryRow> rows;
-  int64_t total = 0;
-};
-MemoryPlan memory_plan(const TrainingSetup& setup);
-
-// Refuses a run that cannot fit, with the settings that would.
-void check_memory(const TrainingSetup& setup);
 
 // Trains, evaluates, saves. Returns the exit code: 0, or 130/143 when a signal ended it early (after saving).
 int run_training(TrainingSetup& setup, const ResolvedTrain& resolved);

@@ -70,10 +70,10 @@ TEST(Train, LeavesCompleteFiles) {
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(list_directory(out),
             (Words{"adapter_config.json", "adapter_model.safetensors", "checkpoint-4", "checkpoint-6",
-                   "loss.svg", "merged", "metrics.jsonl", "serval.yaml"}));
+                   "loss.svg", "merged", "metrics.jsonl", "recompute.json", "serval.yaml"}));
   EXPECT_EQ(list_directory(out + "/checkpoint-6"),
-            (Words{"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "serval.yaml",
-                   "state.json", "trainer_state.json"}));
+            (Words{"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors",
+                   "recompute.json", "serval.yaml", "state.json", "trainer_state.json"}));
   EXPECT_EQ(list_directory(out + "/merged"),
             (Words{"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
                    "tokenizer.json", "tokenizer_config.json"}));
@@ -201,6 +201,80 @@ TEST(Train, ContinuesFromAnAdapter) {
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_TRUE(
       same_bytes(root + "/first/adapter_model.safetensors", root + "/second/adapter_model.safetensors"));
+}
+
+// Between what it needs as it likes and with whole blocks computed again the run recomputes some tensors, and
+// ends in the same bits; so does a run that goes on, with the choice of its checkpoint.
+TEST(Train, MemoryLimitIsFittedTensorByTensor) {
+  const std::string root = scratch_directory(), data = write_texts(root, 8);
+  const std::vector<std::string> common = {"--max-steps",
+                                           "4",
+                                           "--save-steps",
+                                           "2",
+                                           "--device",
+                                           "cpu",
+                                           "--dtype",
+                                           "float32",
+                                           "--per-device-train-batch-size",
+                                           "4"};
+  const auto plan = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = train_words(data, root + "/none", common);
+    words[0] = "plan";
+    words.push_back("--json");
+    words.insert(words.end(), more.begin(), more.end());
+    const Finished run = run_serval(words);
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    return Json::parse(run.out, "plan --json");
+  };
+  const int64_t cheap = plan({"--recompute", "cheap"}).at("total_bytes").as_int(),
+                blocks = plan({"--recompute", "blocks"}).at("total_bytes").as_int();
+  ASSERT_LT(blocks, cheap);
+  const auto limit = [](int64_t bytes) {
+    return std::vector<std::string>{"--memory-limit", std::to_string(bytes)};
+  };
+  EXPECT_EQ(plan(limit(cheap)).at("recompute").as_string(), "cheap");
+  EXPECT_EQ(plan(limit(blocks)).at("total_bytes").as_int(), blocks);
+  const int64_t between = (cheap + blocks) / 2;
+  const Json fitted = plan(limit(between));
+  EXPECT_EQ(fitted.at("recompute").as_string(), "fitted");
+  EXPECT_LE(fitted.at("total_bytes").as_int(), between);
+
+  const auto train = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> words = common;
+    words.insert(words.end(), more.begin(), more.end());
+    return run_serval(train_words(data, out, words));
+  };
+  ASSERT_EQ(train(root + "/free", {"--recompute", "cheap"}).exit_code, 0);
+  Finished run = train(root + "/tight", limit(between));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.err, "recompute: ");
+  EXPECT_HAS(run.err, " of 2 layers");
+  EXPECT_HAS(run.err, "% FLOPs");
+  for (const char* name : {"/metrics.jsonl", "/adapter_model.safetensors"})
+    EXPECT_TRUE(same_bytes(root + "/free" + name, root + "/tight" + name)) << name;
+  const std::string choice = read_file(root + "/tight/checkpoint-2/recompute.json");
+  EXPECT_EQ(choice, read_file(root + "/tight/recompute.json"));
+  EXPECT_HAS(choice, "fitted");
+
+  // The choice of the checkpoint holds although more memory is there now.
+  remove_tree(root + "/tight/checkpoint-4");
+  run = train(root + "/tight", {"--memory-limit", std::to_string(2 * cheap), "--resume-from-checkpoint"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(read_file(root + "/tight/recompute.json"), choice);
+  for (const char* name : {"/metrics.jsonl", "/adapter_model.safetensors"})
+    EXPECT_TRUE(same_bytes(root + "/free" + name, root + "/tight" + name)) << name;
+
+  // Less memory than the choice needs: it is made again.
+  remove_tree(root + "/tight/checkpoint-4");
+  run = train(root + "/tight", {"--memory-limit", std::to_string(blocks), "--resume-from-checkpoint"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.err, "chosen again");
+  EXPECT_TRUE(
+      same_bytes(root + "/free/adapter_model.safetensors", root + "/tight/adapter_model.safetensors"));
+
+  write_file(root + "/tight/checkpoint-2", "recompute.json", "{\"recompute\": \"most\"}");
+  remove_tree(root + "/tight/checkpoint-4");
+  EXPECT_FAILS(train(root + "/tight", {"--resume-from-checkpoint"}), 1, "recompute.json");
 }
 
 TEST(Train, MemoryLimitIsRefusedWithAdvice) {

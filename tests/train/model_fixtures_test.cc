@@ -42,7 +42,7 @@ SessionOptions options_of(const Json& config, const MicroBatch& batch, DType com
   options.network.trained = [](const std::string&) { return true; };
   // Capacities beyond the batch: nothing may depend on them.
   options.train_capacity = {batch.num_tokens() + 7, batch.num_documents() + 2, batch.num_labels() + 5};
-  options.recompute = recompute;
+  options.memory.recompute = recompute;
   return options;
 }
 
