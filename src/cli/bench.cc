@@ -64,6 +64,7 @@ Json train_json(const Target& target, const Model& model, const TrainBench& benc
   json.set("peak_bytes", Json(r.arena_bytes + r.state_bytes));
   json.set("arena_bytes", Json(r.arena_bytes));
   json.set("state_bytes", Json(r.state_bytes));
+  json.set("pinned_host_bytes", Json(r.host_bytes));
   json.set("device_bytes", Json(r.device_bytes));
   json.set("device_used_bytes", Json(r.device_used_bytes));
   json.set("peak_resident_bytes", Json(r.peak_resident_bytes));
@@ -80,13 +81,15 @@ Json train_json(const Target& target, const Model& model, const TrainBench& benc
 std::string train_text(const Target& target, const Model& model, const TrainBench& bench,
                        const TrainBenchResult& r) {
   std::string text = fmt::format(
-      "{}: {} parameters, {} trained ({}), {}, {}, recompute {}\n{}\n"
+      "{}: {} parameters, {} trained ({}), {}, {}, recompute {}{}\n{}\n"
       "a step: {} x {} tokens{} x {} = {} tokens\n\n",
       model.name, human_count(static_cast<double>(r.parameters)),
       human_count(static_cast<double>(r.trained_parameters)),
       bench.lora_rank > 0 ? fmt::format("LoRA r {}", bench.lora_rank) : "all weights", name_of(bench.dtype),
-      target.settings.text("optim"), target.settings.text("recompute"), target.device_name(),
-      bench.batch_size, bench.max_length, bench.packed ? ", packed," : "", bench.accumulation, r.step_tokens);
+      target.settings.text("optim"), target.settings.text("recompute"),
+      r.host_bytes > 0 ? fmt::format(", {} of layer inputs in host memory", human_bytes(r.host_bytes)) : "",
+      target.device_name(), bench.batch_size, bench.max_length, bench.packed ? ", packed," : "",
+      bench.accumulation, r.step_tokens);
   text += fmt::format("speed     {:.1f} tokens/s, {:.4g} s a step\n", r.tokens_per_second, r.step_seconds);
   text +=
       fmt::format("products  {:.1f} % of {} TFLOP/s, the rate of large products measured after the steps\n",
@@ -115,6 +118,7 @@ int bench_train_target(const Target& target) {
   bench.memory.recompute = recompute == "none"     ? Recompute::none
                            : recompute == "blocks" ? Recompute::blocks
                                                    : Recompute::cheap;
+  bench.memory.offload_inputs = s.flag("activation_offloading");
   bench.packed = s.flag("packed");
   bench.graphs = s.flag("graphs");
   bench.deterministic = s.flag("deterministic");

@@ -74,6 +74,7 @@ Json plan_json(const TrainingSetup& setup, const PlanNumbers& n) {
   json.set("recomputed_flops", Json(recomputed_flops(setup.plan.train)));
   json.set("memory_bytes", memory);
   json.set("total_bytes", Json(n.memory.total));
+  json.set("pinned_host_bytes", Json(n.memory.pinned_host));
   json.set("arena_bytes", Json(setup.plan.arena_bytes()));
   json.set("step_flops", Json(n.step_flops));
   json.set("step_tokens", Json(n.step_tokens));
@@ -95,6 +96,8 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
   for (const MemoryRow& row : n.memory.rows)
     if (row.bytes > 0) text += fmt::format("  {:<22}{:>12}\n", row.kind, human_bytes(row.bytes));
   text += fmt::format("  {:<22}{:>12}\n", "total", human_bytes(n.memory.total));
+  if (n.memory.pinned_host > 0)
+    text += fmt::format("  {:<22}{:>12}\n", "pinned host memory", human_bytes(n.memory.pinned_host));
   text += fmt::format("step: at most {} tokens, {}FLOP, about {:.3g} s ({})", n.step_tokens,
                       human_count(n.step_flops), n.step_seconds, n.profile.name);
   if (setup.device->kind() == DeviceKind::cuda && !setup.config.deterministic)

@@ -104,8 +104,12 @@ void resolve_recompute(Settings& s) {
   const bool has_checkpointing = s.has("gradient_checkpointing");
   const bool checkpointing = has_checkpointing && s.flag("gradient_checkpointing");
   if (!s.has("recompute")) {
-    const char* policy = !has_checkpointing ? "auto" : checkpointing ? "blocks" : "cheap";
-    s.derive("recompute", policy, has_checkpointing ? "as gradient_checkpointing says" : "default");
+    const bool offloading = !has_checkpointing && s.flag("activation_offloading");
+    const char* policy = checkpointing || offloading ? "blocks" : has_checkpointing ? "cheap" : "auto";
+    s.derive("recompute", policy,
+             has_checkpointing ? "as gradient_checkpointing says"
+             : offloading      ? "default with activation_offloading"
+                               : "default");
   }
   if (has_checkpointing && checkpointing != (s.text("recompute") == "blocks"))
     conflict(s, "gradient_checkpointing", "recompute", "true means blocks, false another; keep one");
@@ -139,6 +143,9 @@ std::vector<std::string> notes_on(const Settings& s) {
     notes.push_back("padding_free: false changes nothing: padding is never computed, with equal results");
   if (!s.flag("use_peft") && s.given("merge") && s.flag("merge"))
     notes.push_back("merge changes nothing without an adapter: the trained checkpoint is written");
+  if (s.flag("activation_offloading") && (s.text("recompute") == "none" || s.text("recompute") == "cheap"))
+    notes.push_back("activation_offloading moves the layers' inputs alone; with recompute: " +
+                    s.text("recompute") + " that is a small part of what is kept");
   if (s.text("optim") == "adamw_bf16" && !s.flag("stochastic_rounding") && s.number("adam_beta2") > 0.99)
     notes.push_back(
         "optim: adamw_bf16 rounds to nearest, and a second moment in bf16 barely changes with this "

@@ -72,6 +72,7 @@ struct TrainConfig {
 
   // memory
   std::string recompute;  // auto, none, cheap, blocks; gradient_checkpointing is another way to say it
+  bool activation_offloading = false;
   std::optional<int64_t> memory_limit;
 
   // logging and checkpoints

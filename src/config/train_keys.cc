@@ -354,6 +354,15 @@ std::vector<TrainRow> make_rows() {
            "one, as few as make the run fit memory_limit. The bits of the result are the same.",
        .choices = {"auto", "none", "cheap", "blocks"},
        .unset = "auto, or as gradient_checkpointing says"});
+  row(&C::activation_offloading,
+      {.name = "activation_offloading",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning =
+           "Each layer's input waits for backward in pinned host memory, copied beside the layers' work. "
+           "Of use with gradient_checkpointing, which keeps nothing else, and then its default. The bits of "
+           "the result are the same.",
+       .origin = "TRL"});
   row(&C::memory_limit,
       {.name = "memory_limit",
        .kind = Kind::bytes,

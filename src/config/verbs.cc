@@ -277,6 +277,7 @@ Verb make_bench() {
                   .meaning = "What backward computes again instead of keeping it, as in serval train.",
                   .section = "work",
                   .choices = {"none", "cheap", "blocks"}});
+  keys.push_back(shared("activation_offloading", "work"));
   keys.push_back({.name = "op_times",
                   .kind = Kind::flag,
                   .fallback = true,

@@ -7,6 +7,7 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/embedding/embedding.h"
 #include "ops/head/head.h"
+#include "ops/host_copy/host_copy.h"
 #include "ops/linear/linear.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/rope/rope.h"
@@ -24,7 +25,9 @@ const Op* const kOps[] = {
     &ops::attention_backward_op,
     &ops::attention_cached_op,
     &ops::attention_op,
+    &ops::copy_from_host_op,
     &ops::copy_op,
+    &ops::copy_to_host_op,
     &ops::embedding_backward_op,
     &ops::embedding_op,
     &ops::fill_zero_op,

@@ -10,6 +10,8 @@
   X(attention_backward, attention_backward_cuda)       \
   X(attention_cached, attention_cached_cuda)           \
   X(copy, copy_cuda)                                   \
+  X(copy_from_host, copy_from_host_cuda)               \
+  X(copy_to_host, copy_to_host_cuda)                   \
   X(embedding, embedding_forward_cuda)                 \
   X(embedding_backward, embedding_backward_cuda)       \
   X(fill_zero, fill_zero_cuda)                         \

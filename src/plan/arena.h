@@ -11,12 +11,14 @@ namespace serval {
 
 struct ArenaPlan {
   int64_t bytes = 0;
-  std::vector<int64_t> offsets;            // by tensor, of roots; -1 for states, views and unused tensors
+  int64_t host_bytes = 0;  // of the arena's counterpart in pinned host memory
+  // By tensor, of roots, in the one or the other; -1 for states, views and unused tensors.
+  std::vector<int64_t> offsets;
   std::vector<int64_t> workspace_offsets;  // by call; -1 where it needs none
 };
 
-// First and last call that touch each root tensor; {-1, -1} where none does. Operands of a `start` live to
-// its `wait`.
+// First and last call that touch each root tensor; {-1, -1} where none does. Operands of a `start`, and its
+// workspace, live to its `wait`.
 struct Lifetime {
   int64_t first = -1, last = -1;
 };

@@ -1,5 +1,8 @@
 #include "plan/side_columns.h"
 
+#include <map>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "program/op.h"
@@ -49,13 +52,22 @@ bool may_widen(const TensorDecl& decl) {
 
 void give_side_columns(Program& program) {
   const std::vector<bool> read = read_tensors(program);
+  // The columns of each widened tensor, and the call that has them: where that call is repeated on a tensor
+  // that was kept, it writes the same into them.
+  std::map<TensorId, std::pair<std::string, TensorId>> given;
   for (OpCall& call : program.calls) {
     if (call.op->side_columns == nullptr) continue;
     const SideColumns side = call.op->side_columns(CallView{program, call});
     if (side.columns == 0) continue;
     const TensorId id = call.inputs[side.input];
-    if (!may_widen(program.tensor(id))) continue;
-    call.outputs[side.output] = widen(program, id, side.columns);
+    const auto earlier = given.find(id);
+    if (earlier != given.end() && earlier->second.first == call.name && !side.alias) {
+      call.outputs[side.output] = earlier->second.second;
+    } else {
+      if (!may_widen(program.tensor(id))) continue;
+      call.outputs[side.output] = widen(program, id, side.columns);
+      given[id] = {call.name, call.outputs[side.output]};
+    }
     TensorId& copy = call.outputs[side.copy];
     if (side.alias && copy != kNone) {
       const TensorDecl columns = program.tensor(call.outputs[side.output]);

@@ -10,7 +10,8 @@
 namespace serval {
 
 // A tensor that is no temporary, or is cut into views by the call itself, or has side columns already, is
-// left as it is: the call then computes the same without them.
+// left as it is: the call then computes the same without them. A repeated call shares the columns of the
+// first one.
 Program add_side_columns(Program program);
 
 }  // namespace serval

@@ -48,6 +48,7 @@ struct TensorDecl {
   int64_t offset = 0;      // of a view: elements from the start of `base`
   TensorId count = kNone;  // i32[1] that holds the valid rows; kNone: all rows are valid
   bool keep = false;       // a block's input: kept even where a whole block is recomputed
+  bool host = false;       // a temporary in pinned host memory, not in the arena: for copies alone
   bool named = false;      // a view of a state that is known by a name of its own, as a state is
 
   // Bytes from the first element to the last, padding between rows included.

@@ -6,11 +6,18 @@
 #include <map>
 
 #include "base/error.h"
+#include "plan/streams.h"
 
 namespace serval {
 
-Executor::Executor(Program program, ArenaPlan plan, void* arena, StateStore& states)
-    : program_(std::move(program)), plan_(std::move(plan)), arena_(arena), states_(states) {
+Executor::Executor(Program program, ArenaPlan plan, void* arena, StateStore& states, void* host_arena)
+    : program_(std::move(program)),
+      plan_(std::move(plan)),
+      arena_(arena),
+      host_arena_(host_arena),
+      states_(states),
+      side_(assign_streams(program_)) {
+  SERVAL_CHECK(plan_.host_bytes == 0 || host_arena != nullptr, "program '{}'", program_.name);
   SERVAL_CHECK(program_.device == states_.device().kind(), "program '{}'", program_.name);
   bound_.resize(program_.calls.size());
   seconds_.assign(program_.calls.size(), 0);
@@ -28,7 +35,7 @@ const void* Executor::address(TensorId id) const {
   } else {
     const int64_t offset = plan_.offsets[static_cast<size_t>(root)];
     if (offset < 0) return nullptr;
-    base = static_cast<const char*>(arena_) + offset;
+    base = static_cast<const char*>(whole.host ? host_arena_ : arena_) + offset;
   }
   return base + decl.offset * size_of(decl.dtype);
 }
@@ -96,7 +103,7 @@ void Executor::write_input(std::string_view name, const void* values, int64_t co
 }
 
 void Executor::run() {
-  if (graph_ != nullptr && !check_nan_ && !profile_ && !observe_)
+  if (graph_ != nullptr && !check_nan_ && !profile_ && !observe_ && !late_starts_)
     graph_->launch();
   else
     run_entries();
@@ -107,24 +114,35 @@ void Executor::capture() {
   if (device.has_graphs()) graph_ = device.capture([this] { run_entries(); });
 }
 
+void Executor::run_call(size_t index, void* stream) {
+  const OpCall& call = program_.calls[index];
+  Bound& bound = bound_[index];
+  for (const auto& count : bound.counts)
+    bound.operands[count.operand].rows = std::clamp<int64_t>(*count.value, 0, count.capacity);
+  if (bound.cuda_kernel != nullptr)
+    bound.cuda_kernel(bound.context, stream);
+  else
+    call.op->run_cpu(bound.context);
+  if (check_nan_) check_finite(call);
+  if (observe_) observe_(call, *this);
+}
+
 void Executor::run_entries() {
   Device& device = states_.device();
+  // Whoever looks at single calls has each of them done before the next.
+  const bool beside = !check_nan_ && !profile_ && !observe_ && !late_starts_;
   std::vector<int64_t> marks;
   if (profile_) marks.push_back(device.mark());
   for (size_t i = 0; i < bound_.size(); ++i) {
     const OpCall& call = program_.calls[i];
-    Bound& bound = bound_[i];
-    // An asynchronous pair is done at its start.
-    if (call.entry != EntryKind::wait) {
-      for (const auto& count : bound.counts)
-        bound.operands[count.operand].rows = std::clamp<int64_t>(*count.value, 0, count.capacity);
-      if (bound.cuda_kernel != nullptr)
-        bound.cuda_kernel(bound.context, device.stream());
-      else
-        call.op->run_cpu(bound.context);
-      if (check_nan_) check_finite(call);
-      if (observe_) observe_(call, *this);
-    }
+    if (call.entry == EntryKind::call)
+      run_call(i, device.stream());
+    else if (beside && call.entry == EntryKind::start)
+      run_call(i, device.fork(side_[i]));
+    else if (beside)
+      device.join(side_[i]);
+    else if (late_starts_ == (call.entry == EntryKind::wait))
+      run_call(late_starts_ ? static_cast<size_t>(call.pair) : i, device.stream());
     if (profile_) marks.push_back(device.mark());
   }
   if (!profile_) return;
@@ -161,7 +179,8 @@ int64_t first_bad_row(const Operand& o) {
 void Executor::check_finite(const OpCall& call) const {
   Device& device = states_.device();
   const auto check = [&](TensorId id) {
-    if (id == kNone) return;
+    // What lies in host memory is a copy of what has been checked.
+    if (id == kNone || program_.tensor(id).host) return;
     Operand o = operand(id);
     if (!o || o.rows == 0) return;
     std::vector<std::byte> copy;

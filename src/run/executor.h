@@ -1,5 +1,6 @@
 // Runs a program on the device of its states: binds each operand to its place in the arena or among the
-// states once, then calls the kernels in order, or starts the graph that was captured from them.
+// states once, then calls the kernels in order, or starts the graph that was captured from them. The work of
+// a `start` runs on a side stream, beside what follows until its `wait`.
 //
 //   Executor step(program, plan_arena(program), arena.data(), states);
 //   step.set_input("input_ids", ids);          // at most the capacity
@@ -29,8 +30,9 @@ struct OpTime {
 
 class Executor {
  public:
-  // `arena` holds plan.bytes; it may be shared with other executors that never run at the same time.
-  Executor(Program program, ArenaPlan plan, void* arena, StateStore& states);
+  // `arena` holds plan.bytes, `host_arena` plan.host_bytes of pinned memory; they may be shared with other
+  // executors that never run at the same time.
+  Executor(Program program, ArenaPlan plan, void* arena, StateStore& states, void* host_arena = nullptr);
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
@@ -58,6 +60,8 @@ class Executor {
   void set_profile(bool on) { profile_ = on; }
   std::vector<OpTime> times() const;
 
+  // For tests: work of a start is done at its wait, as late as an asynchronous device may do it.
+  void set_late_starts(bool on) { late_starts_ = on; }
   // For tests: the memory of a tensor right after the call that is given to `observe`.
   Operand operand(TensorId id) const;
   void set_observer(std::function<void(const OpCall&, const Executor&)> observe) {
@@ -79,19 +83,21 @@ class Executor {
   void bind(size_t call_index);
   void write_input(std::string_view name, const void* values, int64_t count, size_t element_size);
   void run_entries();
+  void run_call(size_t index, void* stream);
   void check_finite(const OpCall& call) const;
   const void* address(TensorId id) const;
   int32_t read_count(TensorId count) const;
 
   Program program_;
   ArenaPlan plan_;
-  void* arena_;
+  void *arena_, *host_arena_;
   StateStore& states_;
+  std::vector<int> side_;  // by call: the side stream of a start and of its wait
   std::vector<Bound> bound_;
   std::vector<double> seconds_;
   std::vector<int64_t> runs_;
   std::unique_ptr<DeviceGraph> graph_;
-  bool check_nan_ = false, profile_ = false;
+  bool check_nan_ = false, profile_ = false, late_starts_ = false;
   std::function<void(const OpCall&, const Executor&)> observe_;
 };
 

@@ -110,6 +110,11 @@ class CudaDevice final : public Device {
   ~CudaDevice() override {
     clear_marks();
     staging_.reset();
+    for (const Side& side : sides_) {
+      cudaStreamDestroy(side.stream);
+      cudaEventDestroy(side.begin);
+      cudaEventDestroy(side.end);
+    }
     cudaStreamDestroy(stream_);
   }
   CudaDevice(const CudaDevice&) = delete;
@@ -137,6 +142,23 @@ class CudaDevice final : public Device {
   void release(void* data) override {
     cudaStreamSynchronize(stream_);
     cudaFree(data);
+  }
+  void* allocate_host(int64_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t status = cudaMallocHost(&data, static_cast<size_t>(bytes > 0 ? bytes : 1));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw DeviceError(
+          fmt::format("{}: the system cannot give {} of pinned host memory; without "
+                      "activation_offloading none is needed",
+                      name(), human_bytes(bytes)));
+    }
+    check_cuda(status, "cudaMallocHost");
+    return data;
+  }
+  void release_host(void* data) override {
+    cudaStreamSynchronize(stream_);
+    cudaFreeHost(data);
   }
   void copy_from_host(void* target, const void* source, int64_t bytes) override {
     staging_->copy(target, source, static_cast<size_t>(bytes), stream_);
@@ -169,6 +191,23 @@ class CudaDevice final : public Device {
   void synchronize() override { SERVAL_CUDA(cudaStreamSynchronize(stream_)); }
 
   void* stream() override { return stream_; }
+  void* fork(int side) override {
+    while (sides_.size() <= static_cast<size_t>(side)) {
+      sides_.emplace_back();
+      SERVAL_CUDA(cudaStreamCreateWithFlags(&sides_.back().stream, cudaStreamNonBlocking));
+      SERVAL_CUDA(cudaEventCreateWithFlags(&sides_.back().begin, cudaEventDisableTiming));
+      SERVAL_CUDA(cudaEventCreateWithFlags(&sides_.back().end, cudaEventDisableTiming));
+    }
+    const Side& s = sides_[static_cast<size_t>(side)];
+    SERVAL_CUDA(cudaEventRecord(s.begin, stream_));
+    SERVAL_CUDA(cudaStreamWaitEvent(s.stream, s.begin, 0));
+    return s.stream;
+  }
+  void join(int side) override {
+    const Side& s = sides_.at(static_cast<size_t>(side));
+    SERVAL_CUDA(cudaEventRecord(s.end, s.stream));
+    SERVAL_CUDA(cudaStreamWaitEvent(stream_, s.end, 0));
+  }
   bool has_graphs() const override { return true; }
   std::unique_ptr<DeviceGraph> capture(const std::function<void()>& work) override {
     SERVAL_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
@@ -208,6 +247,10 @@ class CudaDevice final : public Device {
   void clear_marks() override { used_events_ = 0; }
 
  private:
+  struct Side {
+    cudaStream_t stream = nullptr;
+    cudaEvent_t begin = nullptr, end = nullptr;
+  };
   std::pair<int64_t, int64_t> memory() const {
     size_t free = 0, total = 0;
     SERVAL_CUDA(cudaMemGetInfo(&free, &total));
@@ -218,6 +261,7 @@ class CudaDevice final : public Device {
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<Staging> staging_;
+  std::vector<Side> sides_;
   std::vector<cudaEvent_t> events_;
   size_t used_events_ = 0;
 };

@@ -41,6 +41,9 @@ class Device {
   // Aligned to 64 bytes or better; throws UserError with advice when there is not enough.
   virtual void* allocate(int64_t bytes) = 0;
   virtual void release(void* data) = 0;
+  // Memory of the host that the device reads and writes by itself, beside other work: pinned. Not zeroed.
+  virtual void* allocate_host(int64_t bytes) { return allocate(bytes); }
+  virtual void release_host(void* data) { release(data); }
   // Work on a device is done in the order of these calls and of the kernels that are started on stream().
   // The source may be changed as soon as the call returns.
   virtual void copy_from_host(void* target, const void* source, int64_t bytes) = 0;
@@ -56,6 +59,11 @@ class Device {
 
   // What kernels take: a cudaStream_t, or nullptr on the CPU.
   virtual void* stream() { return nullptr; }
+  // Side streams, counted from 0, for work beside stream(). fork() returns one, on which work begins once
+  // what stream() was given so far is done; join() makes stream() wait for what that one was given. capture()
+  // records them too. On the CPU work is done at once.
+  virtual void* fork(int /*side*/) { return nullptr; }
+  virtual void join(int /*side*/) {}
   // Records what `work` starts on stream(), without running it. Only where has_graphs().
   virtual bool has_graphs() const { return false; }
   virtual std::unique_ptr<DeviceGraph> capture(const std::function<void()>& work);
@@ -74,13 +82,25 @@ std::unique_ptr<Device> make_device(std::string_view name);
 // One line a device, or one that says why there is none: for `serval info`.
 std::vector<std::string> describe_cuda();
 
-// One block of a device's memory, given back at the end of its life.
+// One block of a device's memory, or of pinned host memory, given back at the end of its life.
 class Buffer {
  public:
   Buffer() = default;
   Buffer(Device& device, int64_t bytes) : device_(&device), data_(device.allocate(bytes)), bytes_(bytes) {}
+  static Buffer in_host(Device& device, int64_t bytes) {
+    Buffer buffer;
+    buffer.device_ = &device;
+    buffer.data_ = device.allocate_host(bytes);
+    buffer.bytes_ = bytes;
+    buffer.host_ = true;
+    return buffer;
+  }
   ~Buffer() {
-    if (data_ != nullptr) device_->release(data_);
+    if (data_ == nullptr) return;
+    if (host_)
+      device_->release_host(data_);
+    else
+      device_->release(data_);
   }
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
@@ -95,10 +115,12 @@ class Buffer {
     std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(host_, other.host_);
   }
   Device* device_ = nullptr;
   void* data_ = nullptr;
   int64_t bytes_ = 0;
+  bool host_ = false;
 };
 
 }  // namespace serval

@@ -106,6 +106,7 @@ class TrainBenchRun {
     result_.parameters = bench_.model.parameter_count();
     result_.trained_parameters = plan.trained_parameters();
     result_.arena_bytes = plan.arena_bytes();
+    result_.host_bytes = plan.host_bytes();
     result_.state_bytes = session_.states().bytes();
     fill_weights();
     const StepBatch first = stream_.next();

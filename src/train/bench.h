@@ -45,6 +45,7 @@ struct TrainBenchResult {
   double weights_seconds = 0;     // filling the weights with random numbers
   double first_step_seconds = 0;  // from the start of the program to the end of the first step
   int64_t arena_bytes = 0, state_bytes = 0;
+  int64_t host_bytes = 0;    // of pinned memory, for layer inputs that wait there
   int64_t device_bytes = 0;  // by which the free memory of a GPU fell; on the CPU the most that was resident
   int64_t device_used_bytes = 0;  // of a GPU, by all programs: context and libraries included
   int64_t peak_resident_bytes = 0;

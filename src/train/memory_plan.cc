@@ -20,7 +20,11 @@ MemoryPlan memory_of(const TrainingSetup& setup, const SessionPlan& session) {
   for (const auto& list : {session.states(), session.arena()})
     for (const MemoryRow& row : list) plan.rows.push_back(row);
   const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
-  // On a GPU the dataset stays with the host.
+  // On a GPU the dataset and what leaves the arena stay with the host.
+  if (on_gpu)
+    plan.pinned_host = session.host_bytes();
+  else if (session.host_bytes() > 0)
+    plan.rows.push_back({"offloaded inputs", session.host_bytes()});
   if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
@@ -50,6 +54,7 @@ MemoryPlan memory_plan(const TrainingSetup& setup) {
 
 SessionPlan plan_within_memory(const TrainingSetup& setup, SessionOptions options) {
   const TrainConfig& config = setup.config;
+  options.memory.offload_inputs = config.activation_offloading;
   if (config.recompute != "auto") {
     options.memory.recompute = recompute_from_name(config.recompute);
     return plan_session(std::move(options));
@@ -59,6 +64,7 @@ SessionPlan plan_within_memory(const TrainingSetup& setup, SessionOptions option
   if (!resumed.empty() && file_exists(join_path(resumed, kMemoryFile))) {
     SessionOptions earlier = options;
     earlier.memory = read_memory_options(resumed);
+    earlier.memory.offload_inputs = options.memory.offload_inputs;
     SessionPlan plan = plan_session(std::move(earlier));
     if (memory_of(setup, plan).total <= limit) return plan;
     log_info("what {} recomputes does not fit the memory of this run: chosen again, with equal results",
@@ -79,9 +85,22 @@ void check_memory(const TrainingSetup& setup) {
   const MemoryPlan plan = memory_plan(setup);
   const int64_t available = setup.device->free_memory();
   const int64_t limit = std::min(available, setup.config.memory_limit.value_or(available));
+  if (plan.pinned_host > 0) {
+    const int64_t host = make_cpu_device()->free_memory();
+    if (plan.pinned_host > host)
+      fail(
+          "activation_offloading needs {} of pinned host memory but {} is free; without it the layers' "
+          "inputs "
+          "stay on the device",
+          human_bytes(plan.pinned_host), human_bytes(host));
+  }
   if (plan.total <= limit) return;
+  const MemoryOptions& memory = setup.plan.options.memory;
   std::vector<std::string> advice;
-  if (setup.plan.options.memory.recompute != Recompute::blocks) advice.push_back("--gradient-checkpointing");
+  if (memory.recompute == Recompute::blocks && !memory.offload_inputs &&
+      setup.device->kind() == DeviceKind::cuda)
+    advice.push_back("--activation-offloading");
+  if (memory.recompute != Recompute::blocks) advice.push_back("--gradient-checkpointing");
   if (setup.config.per_device_train_batch_size > 1)
     advice.push_back(fmt::format("--per-device-train-batch-size {} with more --gradient-accumulation-steps",
                                  setup.config.per_device_train_batch_size / 2));

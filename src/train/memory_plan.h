@@ -23,6 +23,7 @@ constexpr int64_t kFixedOverheadBytes = int64_t{56} << 20;
 struct MemoryPlan {
   std::vector<MemoryRow> rows;
   int64_t total = 0;
+  int64_t pinned_host = 0;  // beside a GPU's memory, and no row of it
 };
 MemoryPlan memory_plan(const TrainingSetup& setup);
 

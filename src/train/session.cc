@@ -29,6 +29,10 @@ int64_t SessionPlan::arena_bytes() const {
   return std::max({train_arena.bytes, update_arena.bytes, eval ? eval_arena.bytes : 0});
 }
 
+int64_t SessionPlan::host_bytes() const {
+  return std::max({train_arena.host_bytes, update_arena.host_bytes, eval ? eval_arena.host_bytes : 0});
+}
+
 std::vector<MemoryRow> SessionPlan::states() const {
   std::map<Role, int64_t> bytes;
   std::map<std::string, bool, std::less<>> seen;
@@ -49,7 +53,7 @@ std::vector<MemoryRow> SessionPlan::arena() const {
   std::vector<int64_t> alive(static_cast<size_t>(calls) + 1, 0);
   const auto bytes_of = [&](size_t id) {
     const TensorDecl& decl = train.tensors[id];
-    const bool in_arena = train_arena.offsets[id] >= 0;
+    const bool in_arena = train_arena.offsets[id] >= 0 && !decl.host;
     return in_arena ? decl.span_bytes() : 0;
   };
   for (size_t id = 0; id < train.tensors.size(); ++id) {
@@ -118,9 +122,15 @@ Session::Session(SessionPlan plan, Device& device) : plan_(std::move(plan)), sta
   if (plan_.eval) states_.declare(*plan_.eval);
   states_.allocate();
   arena_ = Buffer(device, plan_.arena_bytes());
-  train_ = std::make_unique<Executor>(plan_.train, plan_.train_arena, arena_.data(), states_);
-  update_ = std::make_unique<Executor>(plan_.update, plan_.update_arena, arena_.data(), states_);
-  if (plan_.eval) eval_ = std::make_unique<Executor>(*plan_.eval, plan_.eval_arena, arena_.data(), states_);
+  if (plan_.host_bytes() > 0) host_arena_ = Buffer::in_host(device, plan_.host_bytes());
+  train_ = make_executor(plan_.train, plan_.train_arena);
+  update_ = make_executor(plan_.update, plan_.update_arena);
+  if (plan_.eval) eval_ = make_executor(*plan_.eval, plan_.eval_arena);
+}
+
+std::unique_ptr<Executor> Session::make_executor(Program program, ArenaPlan arena) {
+  return std::make_unique<Executor>(std::move(program), std::move(arena), arena_.data(), states_,
+                                    host_arena_.data());
 }
 
 void set_batch_inputs(Executor& executor, const MicroBatch& batch, float row_weight) {
@@ -161,8 +171,8 @@ Executor& Session::executor_for(const MicroBatch& micro) {
     Program program = build_train_program(o.model, o.network, capacity, o.memory, parameters, o.device);
     ArenaPlan arena = plan_arena(program);
     std::unique_ptr<Executor> executor;
-    if (arena.bytes <= arena_.bytes())
-      executor = std::make_unique<Executor>(std::move(program), std::move(arena), arena_.data(), states_);
+    if (arena.bytes <= arena_.bytes() && arena.host_bytes <= host_arena_.bytes())
+      executor = make_executor(std::move(program), std::move(arena));
     if (executor != nullptr) executor->set_check_nan(check_nan_);
     it = smaller_.emplace(tokens, std::move(executor)).first;
   }

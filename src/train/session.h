@@ -47,6 +47,7 @@ struct SessionPlan {
   ArenaPlan train_arena, update_arena, eval_arena;
 
   int64_t arena_bytes() const;            // the largest of the programs'
+  int64_t host_bytes() const;             // of pinned host memory, for tensors that leave the arena
   std::vector<MemoryRow> states() const;  // bytes by kind, without padding
   // What is alive in the training program's arena where most is, by kind; the rest of the arena is its last
   // row.
@@ -107,6 +108,7 @@ class Session {
   Executor& update_executor() { return *update_; }
 
  private:
+  std::unique_ptr<Executor> make_executor(Program program, ArenaPlan arena);
   Executor& executor_for(const MicroBatch& micro);
   void start_micro_step(Executor& executor, const MicroBatch& micro, float row_weight,
                         const StepSettings& settings, int64_t index);
@@ -115,7 +117,7 @@ class Session {
 
   SessionPlan plan_;
   StateStore states_;
-  Buffer arena_;
+  Buffer arena_, host_arena_;
   std::unique_ptr<Executor> train_, eval_, update_;
   std::map<int64_t, std::unique_ptr<Executor>> smaller_;  // by tokens
   std::set<const Executor*> warm_;

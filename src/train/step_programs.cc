@@ -7,6 +7,7 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/head/head.h"
 #include "plan/differentiate.h"
+#include "plan/offload.h"
 #include "plan/recompute.h"
 #include "plan/side_columns.h"
 
@@ -66,7 +67,8 @@ Program whole_train_program(const DecoderConfig& config, const NetworkOptions& o
   return program;
 }
 
-Program finish_train_program(Program program, const MemoryOptions&) {
+Program finish_train_program(Program program, const MemoryOptions& memory) {
+  if (memory.offload_inputs) program = offload_block_inputs(program);
   return add_side_columns(std::move(program));
 }
 

@@ -31,7 +31,8 @@ const char* name_of(Recompute recompute);
 // What a training program keeps where between forward and backward. The bits of a result do not depend on it.
 struct MemoryOptions {
   Recompute recompute = Recompute::cheap;
-  RecomputeChoice choice;  // of Recompute::fitted
+  RecomputeChoice choice;       // of Recompute::fitted
+  bool offload_inputs = false;  // each layer's input waits in pinned host memory
 };
 
 Program build_train_program(const DecoderConfig& config, const NetworkOptions& options,

@@ -76,11 +76,22 @@ TEST(Memory, APlanOfALargeModelIsCheap) {
   changes.set("vocab_size", Json(128256));
   changes.set("tie_word_embeddings", Json(false));
   const std::string model = model_folder(root + "/model", changes);
-  for (const char* peft : {"true", "false"}) {
-    const Finished run = run_serval(
-        {"plan", "--init", model + "/config.json", "--max-length", "2048", "--use-peft", peft, "--json"});
+  // As the machine has room, and with a limit that is fitted tensor by tensor.
+  const Words modes[] = {
+      {"--use-peft", "true"},
+      {"--use-peft", "false"},
+      {"--use-peft", "true", "--memory-limit", "250GiB"},
+      {"--use-peft", "true", "--memory-limit", "180GiB", "--recompute", "auto", "--activation-offloading"}};
+  for (const Words& mode : modes) {
+    Words words = {"plan",     "--init", model + "/config.json", "--max-length", "2048", "--json",
+                   "--device", "cpu"};
+    words.insert(words.end(), mode.begin(), mode.end());
+    const Finished run = run_serval(words);
     ASSERT_EQ(run.exit_code, 0) << run.err;
     const Json plan = Json::parse(run.out, "plan --json");
+    if (mode.size() > 2) {
+      EXPECT_EQ(plan.at("recompute").as_string(), "fitted");
+    }
     EXPECT_EQ(plan.at("parameters").as_int(), 70553706496);
     EXPECT_LT(run.peak_bytes, 200 << 20);
     EXPECT_LT(run.seconds, 1.0);

@@ -277,6 +277,59 @@ TEST(Train, MemoryLimitIsFittedTensorByTensor) {
   EXPECT_FAILS(train(root + "/tight", {"--resume-from-checkpoint"}), 1, "recompute.json");
 }
 
+// Layer inputs that wait in host memory: the same bits, also in a run that goes on.
+TEST(Train, ActivationOffloadingChangesNoBit) {
+  const std::string root = scratch_directory(), data = write_texts(root, 8);
+  const std::string model = model_folder(root + "/model", [] {
+    Json changes = Json::object();
+    changes.set("num_hidden_layers", Json(5));
+    return changes;
+  }());
+  const auto train = [&](const std::string& out, const Words& more) {
+    Words words = {"train",
+                   "--init",
+                   model + "/config.json",
+                   "--dataset",
+                   data,
+                   "--output-dir",
+                   root + out,
+                   "--num-threads",
+                   "1",
+                   "--max-length",
+                   "64",
+                   "--deterministic",
+                   "--max-steps",
+                   "4",
+                   "--save-steps",
+                   "2",
+                   "--use-peft",
+                   "true",
+                   "--lora-dropout",
+                   "0.1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_serval(words);
+  };
+  Finished run = train("/plain", {});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  run = train("/far", {"--activation-offloading", "true"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.err, "recompute blocks");
+  EXPECT_TRUE(same_bytes(root + "/plain/metrics.jsonl", root + "/far/metrics.jsonl"));
+  EXPECT_TRUE(same_bytes(root + "/plain/adapter_model.safetensors", root + "/far/adapter_model.safetensors"));
+  remove_tree(root + "/far/checkpoint-4");
+  run = train("/far", {"--activation-offloading", "true", "--resume-from-checkpoint"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_TRUE(same_bytes(root + "/plain/adapter_model.safetensors", root + "/far/adapter_model.safetensors"));
+
+  const Finished planned =
+      run_serval({"plan", "--init", model + "/config.json", "--max-length", "64", "--use-peft", "true",
+                  "--activation-offloading", "--program", "--device", "cpu"});
+  ASSERT_EQ(planned.exit_code, 0) << planned.err;
+  EXPECT_HAS(planned.out, "offloaded inputs");
+  EXPECT_HAS(planned.out, "copy_to_host start");
+  EXPECT_HAS(planned.out, "copy_from_host wait");
+}
+
 TEST(Train, MemoryLimitIsRefusedWithAdvice) {
   const std::string root = scratch_directory(), data = write_texts(root, 4);
   const Finished run =

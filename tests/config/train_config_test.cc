@@ -63,6 +63,11 @@ TEST(TrainConfig, DefaultsThatDependOnOthers) {
   EXPECT_EQ(resolve(kBase + "eval_dataset: e\neval_strategy: steps\n").config.eval_steps, 10);
   EXPECT_EQ(resolve(kBase + "gradient_checkpointing: true\n").config.recompute, "blocks");
   EXPECT_EQ(resolve(kBase + "gradient_checkpointing: false\n").config.recompute, "cheap");
+  EXPECT_EQ(resolve(kBase + "activation_offloading: true\n").config.recompute, "blocks");
+  EXPECT_EQ(resolve(kBase + "activation_offloading: true\nrecompute: auto\n").config.recompute, "auto");
+  const auto kept = resolve(kBase + "activation_offloading: true\ngradient_checkpointing: false\n");
+  EXPECT_EQ(kept.config.recompute, "cheap");
+  EXPECT_EQ(kept.notes.size(), 1u);
   EXPECT_EQ(resolve(kBase + "resume_from_checkpoint: false\n").config.resume_from_checkpoint, "");
   EXPECT_EQ(resolve(kBase + "max_steps: 5\nnum_train_epochs: 1\n").notes.size(), 1u);
 }

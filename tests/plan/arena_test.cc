@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "base/parallel.h"
+#include "plan/offload.h"
 #include "plan/random_program.h"
 #include "plan/recompute.h"
 
@@ -18,9 +20,9 @@ struct Block {
   int64_t begin = 0, end = 0;
 };
 
-// Roots that hold memory during call `at`: touched at or before it and at or after it, inputs always, and
-// operands of a start until its wait.
-std::vector<Block> alive_at(const Program& program, const ArenaPlan& plan, int64_t at) {
+// Roots that hold memory of the arena, or of its counterpart in host memory, during call `at`: touched at or
+// before it and at or after it, inputs always, and operands and workspace of a start until its wait.
+std::vector<Block> alive_at(const Program& program, const ArenaPlan& plan, int64_t at, bool host = false) {
   std::map<TensorId, std::pair<bool, bool>> touched;  // before or at; at or after
   const auto touch = [&](TensorId id, int64_t position) {
     auto& [before, after] = touched[program.root(id)];
@@ -40,15 +42,22 @@ std::vector<Block> alive_at(const Program& program, const ArenaPlan& plan, int64
   std::vector<Block> blocks;
   for (const auto& [id, when] : touched) {
     const TensorDecl& decl = program.tensor(id);
-    if (decl.kind == TensorKind::state || !when.first || !when.second) continue;
+    if (decl.kind == TensorKind::state || decl.host != host || !when.first || !when.second) continue;
     const int64_t offset = plan.offsets[static_cast<size_t>(id)];
     EXPECT_GE(offset, 0) << decl.name;
     blocks.push_back({decl.name, offset, offset + decl.span_bytes()});
   }
-  const OpCall& call = program.calls[static_cast<size_t>(at)];
-  {
-    if (const int64_t bytes = workspace_of(CallView{program, call}); bytes > 0) {
-      const int64_t offset = plan.workspace_offsets[static_cast<size_t>(at)];
+  if (host) return blocks;
+  std::set<int64_t> running = {at};
+  for (int64_t c = 0; c < static_cast<int64_t>(program.calls.size()); ++c) {
+    const OpCall& call = program.calls[static_cast<size_t>(c)];
+    if (call.entry == EntryKind::start && c <= at) running.insert(c);
+    if (call.entry == EntryKind::wait && c < at) running.erase(call.pair);
+  }
+  for (const int64_t c : running) {
+    if (const int64_t bytes = workspace_of(CallView{program, program.calls[static_cast<size_t>(c)]});
+        bytes > 0) {
+      const int64_t offset = plan.workspace_offsets[static_cast<size_t>(c)];
       EXPECT_GE(offset, 0);
       blocks.push_back({"workspace", offset, offset + bytes});
     }
@@ -57,43 +66,50 @@ std::vector<Block> alive_at(const Program& program, const ArenaPlan& plan, int64
 }
 
 void check_plan(const Program& program, const ArenaPlan& plan) {
-  for (int64_t at = 0; at < static_cast<int64_t>(program.calls.size()); ++at) {
-    const auto blocks = alive_at(program, plan, at);
+  const auto calls = static_cast<int64_t>(program.calls.size());
+  for (int64_t turn = 0; turn < 2 * calls; ++turn) {
+    const int64_t at = turn % calls;
+    const bool host = turn >= calls;
+    const auto blocks = alive_at(program, plan, at, host);
     int64_t bytes = 0;
     for (size_t i = 0; i < blocks.size(); ++i) {
       bytes += blocks[i].end - blocks[i].begin;
       EXPECT_EQ(blocks[i].begin % kArenaAlignment, 0) << blocks[i].name;
-      EXPECT_LE(blocks[i].end, plan.bytes) << blocks[i].name;
+      EXPECT_LE(blocks[i].end, host ? plan.host_bytes : plan.bytes) << blocks[i].name;
       for (size_t j = 0; j < i; ++j)
         ASSERT_TRUE(blocks[i].end <= blocks[j].begin || blocks[j].end <= blocks[i].begin)
             << blocks[i].name << " and " << blocks[j].name << " overlap during call " << at;
     }
-    EXPECT_LE(bytes, arena_lower_bound(program));
+    if (!host) {
+      EXPECT_LE(bytes, arena_lower_bound(program));
+    }
   }
   EXPECT_GE(plan.bytes, arena_lower_bound(program));
 }
 
-// Turns some calls into start and wait, the wait some calls later.
+// Turns some calls into start and wait, the wait some calls later, and the last ones at the end.
 Program with_pairs(const Program& source, uint64_t seed) {
   Random random(seed);
   Program result = source;
   result.calls.clear();
   std::vector<int32_t> open;
+  const auto wait = [&] {
+    OpCall call = result.calls[static_cast<size_t>(open.back())];
+    call.entry = EntryKind::wait;
+    call.pair = open.back();
+    call.inputs.clear(), call.outputs.clear(), call.updates.clear();
+    result.calls.push_back(call);
+    open.pop_back();
+  };
   for (const OpCall& call : source.calls) {
     result.calls.push_back(call);
     if (random.chance(0.2)) {
       result.calls.back().entry = EntryKind::start;
       open.push_back(static_cast<int32_t>(result.calls.size()) - 1);
     }
-    if (!open.empty() && random.chance(0.3)) {
-      OpCall wait = result.calls[static_cast<size_t>(open.back())];
-      wait.entry = EntryKind::wait;
-      wait.pair = open.back();
-      wait.inputs.clear(), wait.outputs.clear(), wait.updates.clear();
-      result.calls.push_back(wait);
-      open.pop_back();
-    }
+    if (!open.empty() && random.chance(0.3)) wait();
   }
+  while (!open.empty()) wait();
   return result;
 }
 
@@ -106,6 +122,8 @@ TEST(Arena, NothingAliveTogetherOverlaps) {
     check_plan(whole, plan_arena(whole));
     const Program lean = recompute(whole, drop_all_but_block_inputs(whole));
     check_plan(lean, plan_arena(lean));
+    const Program offloaded = offload_block_inputs(lean);
+    check_plan(offloaded, plan_arena(offloaded));
     const Program pairs = with_pairs(whole, seed);
     check_plan(pairs, plan_arena(pairs));
     if (HasFailure()) break;

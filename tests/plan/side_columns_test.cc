@@ -67,6 +67,27 @@ TEST(SideColumns, OnlyWhereTheWeightHasRoom) {
   EXPECT_NE(program.calls.back().outputs[1], kNone);
 }
 
+// A call that is repeated on the same input must compute what it did before, by the same product.
+TEST(SideColumns, ARepeatedCallSharesThem) {
+  Built built = build(true);
+  OpCall again = built.program.calls.back();
+  again.recomputed = true;
+  for (TensorId& id : again.outputs) {
+    if (id == kNone) continue;
+    built.program.tensors.push_back(TensorDecl(built.program.tensor(id)));
+    id = static_cast<TensorId>(built.program.tensors.size()) - 1;
+  }
+  built.program.calls.push_back(again);
+  OpCall other = again;
+  other.name = "another";  // its columns would hold something else
+  built.program.calls.push_back(other);
+  const Program program = add_side_columns(built.program);
+  const auto calls = program.calls.size();
+  EXPECT_NE(program.calls[calls - 3].outputs[2], kNone);
+  EXPECT_EQ(program.calls[calls - 2].outputs[2], program.calls[calls - 3].outputs[2]);
+  EXPECT_EQ(program.calls[calls - 1].outputs[2], kNone);
+}
+
 TEST(SideColumns, ViewsMoveAlong) {
   Built built = build(true);
   ProgramBuilder b(built.program);

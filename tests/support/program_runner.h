@@ -31,14 +31,15 @@ inline ArenaPlan scattered_plan(const Program& program) {
   ArenaPlan plan;
   plan.offsets.assign(program.tensors.size(), -1);
   plan.workspace_offsets.assign(program.calls.size(), -1);
-  const auto take = [&](int64_t bytes) {
-    const int64_t offset = plan.bytes;
-    plan.bytes += (bytes + 2 * kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  const auto take = [&](int64_t bytes, bool host = false) {
+    int64_t& end = host ? plan.host_bytes : plan.bytes;
+    const int64_t offset = end;
+    end += (bytes + 2 * kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
     return offset;
   };
   for (size_t id = 0; id < program.tensors.size(); ++id)
     if (program.tensors[id].kind != TensorKind::state && program.tensors[id].base == kNone)
-      plan.offsets[id] = take(program.tensors[id].span_bytes());
+      plan.offsets[id] = take(program.tensors[id].span_bytes(), program.tensors[id].host);
   for (size_t c = 0; c < program.calls.size(); ++c)
     if (const int64_t bytes = workspace_of(CallView{program, program.calls[c]}); bytes > 0)
       plan.workspace_offsets[c] = take(bytes);
@@ -90,14 +91,21 @@ inline std::vector<double> from_bytes(const char* bytes, DType dtype, int64_t co
 class ProgramRunner {
  public:
   ProgramRunner(Program program, ArenaKind kind, std::shared_ptr<Device> device = make_cpu_device())
+      : ProgramRunner(program, kind == ArenaKind::packed ? plan_arena(program) : scattered_plan(program),
+                      std::move(device)) {}
+  ProgramRunner(Program program, ArenaPlan plan, std::shared_ptr<Device> device = make_cpu_device())
       : device_(std::move(device)), states_(*device_) {
     states_.declare(program);
     states_.allocate();
-    ArenaPlan plan = kind == ArenaKind::packed ? plan_arena(program) : scattered_plan(program);
     arena_ = Buffer(*device_, plan.bytes);
     const std::vector<unsigned char> poison(static_cast<size_t>(plan.bytes), kPoison);
     device_->copy_from_host(arena_.data(), poison.data(), plan.bytes);
-    executor_ = std::make_unique<Executor>(std::move(program), std::move(plan), arena_.data(), states_);
+    if (plan.host_bytes > 0) {
+      host_ = Buffer::in_host(*device_, plan.host_bytes);
+      std::memset(host_.data(), kPoison, static_cast<size_t>(plan.host_bytes));
+    }
+    executor_ =
+        std::make_unique<Executor>(std::move(program), std::move(plan), arena_.data(), states_, host_.data());
   }
 
   Executor& executor() { return *executor_; }
@@ -142,7 +150,7 @@ class ProgramRunner {
 
  private:
   std::shared_ptr<Device> device_;
-  Buffer arena_;
+  Buffer arena_, host_;
   StateStore states_;
   std::unique_ptr<Executor> executor_;
 };
