@@ -147,6 +147,8 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
     if (!config.adapter_name_or_path.empty() && config.lora_dropout > 0)
       setup.adapter->dropout = config.lora_dropout;
   }
+  if (config.activation_offloading && setup.device->kind() == DeviceKind::cpu)
+    log_info("activation_offloading saves nothing on the CPU: all memory is the host's");
   SessionOptions session;
   session.device = setup.device->kind();
   session.model = setup.model.config();
