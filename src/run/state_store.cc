@@ -15,9 +15,7 @@ void StateStore::declare(const Program& program) {
   };
   for (const auto& decl : program.tensors) {
     if (decl.kind != TensorKind::state || decl.base != kNone || known(decl)) continue;
-    states_.push_back({decl.name, decl.dtype, decl.shape, decl.role, bytes_, decl.shape.row_size()});
-    by_name_.emplace(decl.name, states_.back());
-    bytes_ += (states_.back().bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    add(decl.name, decl.dtype, decl.shape, decl.role);
   }
   for (const auto& decl : program.tensors) {
     if (decl.kind != TensorKind::state || !decl.named || known(decl)) continue;
@@ -25,6 +23,26 @@ void StateStore::declare(const Program& program) {
     by_name_.emplace(decl.name, State{decl.name, decl.dtype, decl.shape, decl.role,
                                       whole.offset + decl.offset * size_of(decl.dtype), decl.row_stride});
   }
+}
+
+void StateStore::add(const std::string& name, DType dtype, const Shape& shape, Role role) {
+  states_.push_back({name, dtype, shape, role, bytes_, shape.row_size()});
+  by_name_.emplace(name, states_.back());
+  bytes_ += (states_.back().bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+void StateStore::declare(const StateStore& other, const std::vector<std::string>& names) {
+  SERVAL_CHECK(buffer_.data() == nullptr, "states are declared before they are allocated");
+  for (const std::string& name : names) {
+    const State& s = other.state(name);
+    SERVAL_CHECK(!contains(name), "state '{}' is copied twice", name);
+    add(name, s.dtype, s.shape, s.role);
+  }
+}
+
+void StateStore::copy_from(const StateStore& other) {
+  SERVAL_CHECK(device_->kind() == DeviceKind::cpu, "copies are made for the host");
+  for (const State& s : states_) other.read(s.name, data(s.name));
 }
 
 void StateStore::allocate() {

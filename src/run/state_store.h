@@ -38,7 +38,11 @@ class StateStore {
   explicit StateStore(Device& device) : device_(&device) {}
   // Adds the program's states; one that exists must agree in dtype and shape.
   void declare(const Program& program);
+  // Adds states or regions of another store, dense, under their names.
+  void declare(const StateStore& other, const std::vector<std::string>& names);
   void allocate();
+  // Their values, of every state of this store.
+  void copy_from(const StateStore& other);
 
   const std::vector<State>& states() const { return states_; }  // without regions
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
@@ -59,6 +63,8 @@ class StateStore {
   Device& device() const { return *device_; }
 
  private:
+  void add(const std::string& name, DType dtype, const Shape& shape, Role role);
+
   Device* device_;
   Buffer buffer_;
   mutable std::vector<std::byte> host_;  // where values of a GPU's states pass through

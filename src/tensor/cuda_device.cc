@@ -99,6 +99,40 @@ class Staging {
   size_t half_ = 0, used_ = 0;
 };
 
+class CudaReadback final : public Readback {
+ public:
+  CudaReadback(int64_t bytes, cudaStream_t stream) : bytes_(bytes), stream_(stream) {
+    SERVAL_CUDA(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming));
+    const cudaError_t status = cudaMallocHost(&data_, static_cast<size_t>(bytes));
+    if (status != cudaSuccess) cudaEventDestroy(done_);
+    check_cuda(status, "cudaMallocHost");
+  }
+  ~CudaReadback() override {
+    cudaEventSynchronize(done_);  // a copy may still be on its way
+    cudaEventDestroy(done_);
+    cudaFreeHost(data_);
+  }
+  CudaReadback(const CudaReadback&) = delete;
+  CudaReadback& operator=(const CudaReadback&) = delete;
+
+  void copy(int64_t offset, const void* source, int64_t bytes) override {
+    SERVAL_CHECK(offset >= 0 && offset + bytes <= bytes_);
+    SERVAL_CUDA(
+        cudaMemcpyAsync(data_ + offset, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_));
+    SERVAL_CUDA(cudaEventRecord(done_, stream_));
+  }
+  const void* wait() override {
+    SERVAL_CUDA(cudaEventSynchronize(done_));
+    return data_;
+  }
+
+ private:
+  int64_t bytes_;
+  cudaStream_t stream_;
+  cudaEvent_t done_ = nullptr;
+  char* data_ = nullptr;
+};
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int index) : index_(index) {
@@ -167,6 +201,10 @@ class CudaDevice final : public Device {
     SERVAL_CUDA(cudaMemsetAsync(target, 0, static_cast<size_t>(bytes), stream_));
   }
   void synchronize() override { SERVAL_CUDA(cudaStreamSynchronize(stream_)); }
+  bool asynchronous() const override { return true; }
+  std::unique_ptr<Readback> make_readback(int64_t bytes) override {
+    return std::make_unique<CudaReadback>(bytes, stream_);
+  }
 
   void* stream() override { return stream_; }
   bool has_graphs() const override { return true; }

@@ -31,6 +31,17 @@ class DeviceGraph {
   virtual void launch() = 0;
 };
 
+// A few numbers on their way from the device to the host, in the order of the device's work, while the host
+// goes on.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  // Bytes of the device into [offset, offset + bytes), as the work started so far leaves them.
+  virtual void copy(int64_t offset, const void* source, int64_t bytes) = 0;
+  // The bytes, once every copy so far is done.
+  virtual const void* wait() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -53,6 +64,10 @@ class Device {
                                  int64_t stride) = 0;
   virtual void fill_zero(void* target, int64_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // Whether work goes on after the call that started it has returned.
+  virtual bool asynchronous() const { return false; }
+  virtual std::unique_ptr<Readback> make_readback(int64_t bytes);
 
   // What kernels take: a cudaStream_t, or nullptr on the CPU.
   virtual void* stream() { return nullptr; }

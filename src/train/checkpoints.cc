@@ -1,6 +1,7 @@
 #include "train/checkpoints.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -67,6 +68,19 @@ std::vector<std::string> trained_states(const ParameterTable& table, const State
       }
     }
     if (whole) names.push_back(parameter.state);
+  }
+  return names;
+}
+
+std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states,
+                                           Role users) {
+  std::vector<std::string> names = trained_states(table, states);
+  std::set<std::string> known(names.begin(), names.end());
+  for (const Parameter& parameter : table.all()) {
+    if (parameter.role != users) continue;
+    for (const ParameterSlice& slice : parameter.slices)
+      if (!(slice.trained && states.contains(master_state(slice))) && known.insert(parameter.state).second)
+        names.push_back(parameter.state);
   }
   return names;
 }

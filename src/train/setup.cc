@@ -9,6 +9,8 @@
 #include "base/pattern.h"
 #include "base/text.h"
 #include "data/preview.h"
+#include "run/state_store.h"
+#include "train/checkpoints.h"
 #include "train/read_examples.h"
 #include "train/training_run.h"
 
@@ -123,6 +125,34 @@ void check_adapter_targets(const TrainingSetup& setup) {
        join(std::vector<std::string>(last_parts.begin(), last_parts.end()), ", "));
 }
 
+// Whether a checkpoint is saved before the last step, where one would be written beside the training.
+bool saves_on_the_way(const TrainingSetup& setup) {
+  const TrainConfig& c = setup.config;
+  if (c.save_strategy == "no") return false;
+  const int64_t every = c.save_strategy == "epoch" ? setup.steps_per_epoch : c.save_steps;
+  return every > 0 && (setup.total_steps == 0 || every < setup.total_steps);
+}
+
+// Huge states are written while training waits: a copy of them would take memory that others need.
+void choose_checkpoint_copy(TrainingSetup& setup) {
+  if (!saves_on_the_way(setup)) return;
+  StateStore states(*setup.device);
+  states.declare(setup.plan.train);
+  states.declare(setup.plan.update);
+  StateStore copy(*setup.device);
+  copy.declare(
+      states, checkpoint_states(setup.plan.parameters, states, setup.adapter ? Role::adapter : Role::weight));
+  constexpr int64_t kShareOfHost = 4, kShareOfRun = 10;
+  const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
+  const bool fits = on_gpu ? copy.bytes() <= make_cpu_device()->free_memory() / kShareOfHost
+                           : copy.bytes() <= memory_plan(setup).total / kShareOfRun;
+  if (fits)
+    setup.checkpoint_copy_bytes = copy.bytes();
+  else
+    log_info("checkpoints are written while training waits: a copy of {} in memory would be too large",
+             human_bytes(copy.bytes()));
+}
+
 }  // namespace
 
 TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
@@ -203,6 +233,7 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
     }
   }
   setup.recompute = session.recompute;
+  choose_checkpoint_copy(setup);
   check_adapter_targets(setup);
   if (setup.plan.trained_parameters() == 0)
     fail("nothing is trained: trainable and frozen leave no parameter");
@@ -216,6 +247,7 @@ MemoryPlan memory_plan(const TrainingSetup& setup) {
   const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
   // On a GPU the dataset stays with the host.
   if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  if (!on_gpu) plan.rows.push_back({"checkpoint copy", setup.checkpoint_copy_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
   return plan;

@@ -3,6 +3,7 @@
 //   TrainingSetup setup = prepare_training(resolved.config);      // opens model and data, plans; reads no
 //   weights log_line(describe_plan(setup)); run_training(setup, resolved);
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,9 @@ struct TrainingSetup {
   TrainingData data;                     // empty for `serval plan` without a dataset
   Recompute recompute = Recompute::cheap;
   SessionPlan plan;
+  // Bytes of the host's copy that a checkpoint is written from while training goes on; 0: none is made.
+  int64_t checkpoint_copy_bytes = 0;
+  std::function<void(const OpCall&, const Executor&)> observer;  // of every call of the run; for tests
   int64_t steps_per_epoch = 0, total_steps = 0;
   Schedule schedule;
 };
