@@ -33,6 +33,8 @@ void write_profile(const Target& target, const Json& measured) {
   if (path.empty()) return;
   Json profile = read_profile(target);
   profile.set("name", Json(target.device_name()));
+  profile.set("kind", Json(target.gpu() ? "cuda" : "cpu"));
+  profile.set("memory_bytes", Json(target.device.total_memory()));
   for (const auto& [key, value] : measured.as_object()) profile.set(key, value);
   // Without it `serval plan` cannot use the file.
   if (!profile.contains("product_flops_per_second"))

@@ -112,8 +112,11 @@ Verb make_plan() {
                   .meaning = "Print the plan as JSON.",
                   .section = "plan"});
   keys.push_back({.name = "profile",
-                  .meaning = "Device profile that the expected time is computed from.",
+                  .meaning =
+                      "Device profile that the expected time is computed from: h200, or a file of serval "
+                      "bench --profile. One of a GPU is planned for, also where there is none.",
                   .section = "plan",
+                  .aliases = {"device_profile"},
                   .unset = "measured on this machine"});
   return {.name = "plan",
           .summary = "Tell the memory, FLOPs and expected time of a training run before a weight is read.",
@@ -122,7 +125,7 @@ Verb make_plan() {
           .max_positionals = 1,
           .reads_config = true,
           .examples = {"plan config.yaml", "plan --model ./model --max-length 4096 --packing",
-                       "plan config.yaml --program"},
+                       "plan config.yaml --program", "plan config.yaml --device cuda --profile h200"},
           .table = KeyTable(std::move(keys))};
 }
 

@@ -155,11 +155,11 @@ void choose_checkpoint_copy(TrainingSetup& setup) {
 
 }  // namespace
 
-TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::shared_ptr<Device> device) {
   if (config.num_threads > 0) set_num_threads(static_cast<int>(config.num_threads));
   TrainingSetup setup;
   setup.config = config;
-  setup.device = make_device(config.device);
+  setup.device = device != nullptr ? std::move(device) : make_device(config.device);
   PretrainedOptions options{.model = config.model_name_or_path,
                             .init = config.init,
                             .adapter = config.adapter_name_or_path,

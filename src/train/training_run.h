@@ -43,8 +43,10 @@ struct TrainingSetup {
 };
 
 // Reads and tokenises the datasets, reports what was found, plans. `with_data` false: capacities come from
-// batch size and max_length alone, and no dataset is opened.
-TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
+// batch size and max_length alone, and no dataset is opened. `device`: instead of the one that the
+// configuration names.
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data,
+                               std::shared_ptr<Device> device = nullptr);
 
 // Device memory that the driver and the libraries take beside the plan: the context, their code, the
 // products' scratch (measured, see docs/performance.md).
