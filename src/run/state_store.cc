@@ -120,17 +120,13 @@ void StateStore::with_values(std::string_view name, int64_t first, int64_t count
   use(host_.data());
 }
 
-void StateStore::fill(std::string_view name, int64_t first, int64_t count,
-                      const std::function<void(void*)>& produce) {
+void StateStore::fill(std::string_view name, int64_t first, int64_t count, const ProducePart& produce) {
   const State& s = state(name);
   const Rows rows = rows_of(s, data(name), first, count);
-  if (device_->kind() == DeviceKind::cpu && rows.rows == 1) {
-    produce(rows.data);
-    return;
-  }
-  host_.resize(static_cast<size_t>(count * size_of(s.dtype)));
-  produce(host_.data());
-  device_->copy_rows_from_host(rows.data, rows.stride_bytes, host_.data(), rows.row_bytes, rows.rows);
+  const int64_t size = size_of(s.dtype);
+  device_->fill_rows(
+      rows.data, rows.stride_bytes, rows.row_bytes, rows.rows,
+      [&](void* part, int64_t first_byte, int64_t bytes) { produce(part, first_byte / size, bytes / size); });
 }
 
 }  // namespace serval

@@ -55,11 +55,14 @@ class StateStore {
   void read(std::string_view name, void* target) const;
   void write(std::string_view name, const void* source);
   void zero(std::string_view name);
-  // Elements [first, first + count), whole rows of a state of several rows: `use` and `produce` see them in
-  // host memory, dense, in the state's dtype. On the CPU that is the state itself, elsewhere a copy.
+  // Elements [first, first + count), whole rows of a state of several rows: `use` sees them in host memory,
+  // dense, in the state's dtype. On the CPU that is the state itself, elsewhere a copy.
   void with_values(std::string_view name, int64_t first, int64_t count,
                    const std::function<void(const void*)>& use) const;
-  void fill(std::string_view name, int64_t first, int64_t count, const std::function<void(void*)>& produce);
+  // Writes such elements by parts, one after another, that a GPU takes while the next one is produced: those
+  // of [first + part_first, first + part_first + part_count) each.
+  using ProducePart = std::function<void(void* target, int64_t part_first, int64_t part_count)>;
+  void fill(std::string_view name, int64_t first, int64_t count, const ProducePart& produce);
   Device& device() const { return *device_; }
 
  private:

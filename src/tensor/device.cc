@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstddef>
+#include <utility>
 
 #include "tensor/cuda_device.h"
 
@@ -29,6 +30,15 @@ class HostReadback final : public Readback {
 };
 
 }  // namespace
+
+void Device::fill_rows(void* target, int64_t stride, int64_t row_bytes, int64_t rows,
+                       const Produce& produce) {
+  SERVAL_CHECK(kind() == DeviceKind::cpu, "{} is not filled in place", name());
+  if (rows > 1 && stride == row_bytes) row_bytes *= std::exchange(rows, 1);
+  if (row_bytes == 0) return;
+  for (int64_t row = 0; row < rows; ++row)
+    produce(static_cast<char*>(target) + row * stride, row * row_bytes, row_bytes);
+}
 
 std::unique_ptr<Readback> Device::make_readback(int64_t bytes) {
   return std::make_unique<HostReadback>(*this, bytes);

@@ -62,6 +62,12 @@ class Device {
                                    int64_t rows) = 0;
   virtual void copy_rows_to_host(void* target, const void* source, int64_t row_bytes, int64_t rows,
                                  int64_t stride) = 0;
+  // Fills `rows` rows of `row_bytes` that lie `stride` bytes apart. produce(part, first, bytes) is called for
+  // one part of the rows' bytes after another, of whole rows where there are several: it writes the bytes
+  // [first, first + bytes) to memory that the device reads while the next part is produced.
+  using Produce = std::function<void(void* part, int64_t first, int64_t bytes)>;
+  virtual void fill_rows(void* target, int64_t stride, int64_t row_bytes, int64_t rows,
+                         const Produce& produce);
   virtual void fill_zero(void* target, int64_t bytes) = 0;
   virtual void synchronize() = 0;
 

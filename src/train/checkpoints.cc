@@ -109,8 +109,9 @@ RunState read_training_state(const std::string& directory, const ParameterTable&
       fail("{}: the state '{}' is {} {}, expected {} {}; the checkpoint is of a run with other settings",
            path, name, entry->format_dtype, to_string(shape_of(*entry, path)), name_of(state.dtype),
            to_string(state.shape));
-    states.fill(name, 0, state.shape.elements(),
-                [&](void* target) { file.read(*entry, target, states.state(name).dtype); });
+    states.fill(name, 0, state.shape.elements(), [&](void* target, int64_t first, int64_t count) {
+      file.read_elements(*entry, first, count, target, state.dtype);
+    });
   }
   if (file.entries().size() != names.size())
     fail("{}: holds {} states, expected {}; the checkpoint is of a run with other settings", path,
