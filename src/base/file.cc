@@ -203,6 +203,31 @@ void AtomicDirectory::commit() {
   if (!old.empty()) remove_tree(old);
 }
 
+FileReader::FileReader(std::string path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail("{}: cannot open: {}", path_, reason());
+}
+
+FileReader::~FileReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+FileReader::FileReader(FileReader&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+void FileReader::read(uint64_t offset, void* target, size_t size) const {
+  auto* to = static_cast<char*>(target);
+  while (size > 0) {
+    const ssize_t got = ::pread(descriptor_, to, size, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("{}: cannot read: {}", path_, reason());
+    if (got == 0) fail("{}: ends at byte {}, {} bytes too early; it became shorter", path_, offset, size);
+    to += got;
+    offset += static_cast<uint64_t>(got);
+    size -= static_cast<size_t>(got);
+  }
+}
+
 MappedFile::MappedFile(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) fail("{}: cannot open: {}", path, reason());

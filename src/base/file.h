@@ -66,6 +66,23 @@ class AtomicDirectory {
   bool committed_ = false;
 };
 
+// Reads of any part of a file, by several threads at once.
+class FileReader {
+ public:
+  explicit FileReader(std::string path);
+  ~FileReader();
+  FileReader(FileReader&& other) noexcept;
+  FileReader(const FileReader&) = delete;
+  FileReader& operator=(const FileReader&) = delete;
+  const std::string& path() const { return path_; }
+  // All of the bytes; a UserError where the file ends before.
+  void read(uint64_t offset, void* target, size_t size) const;
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
 // A read-only memory map of a whole file.
 class MappedFile {
  public:

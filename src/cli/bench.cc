@@ -33,6 +33,8 @@ void write_profile(const Target& target, const Json& measured) {
   if (path.empty()) return;
   Json profile = read_profile(target);
   profile.set("name", Json(target.device_name()));
+  profile.set("kind", Json(target.gpu() ? "cuda" : "cpu"));
+  profile.set("memory_bytes", Json(target.device.total_memory()));
   for (const auto& [key, value] : measured.as_object()) profile.set(key, value);
   // Without it `serval plan` cannot use the file.
   if (!profile.contains("product_flops_per_second"))
@@ -219,7 +221,7 @@ int run_bench(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const Settings& s = arguments.settings;
   const std::string name = arguments.positionals.empty() ? "train" : arguments.positionals[0];
-  const std::vector<std::string> names = {"train", "generate", "gemm", "ops", "copy", "link"};
+  const std::vector<std::string> names = {"train", "generate", "gemm", "ops", "copy", "link", "load"};
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     const std::string nearest = nearest_name(name, names);
     fail_usage("'{}' is nothing that bench measures{}; there are {}", name,
@@ -231,6 +233,7 @@ int run_bench(const Arguments& arguments) {
   read_profile(target);  // one that cannot be written to is said at once
   if (name == "train") return bench_train_target(target);
   if (name == "generate") return bench_generate_target(target);
+  if (name == "load") return bench_load_target(target);
   if (name == "gemm") return bench_gemm_target(target);
   if (name == "ops") return bench_ops_target(target);
   if (name == "copy") return print_speeds(target, name, {{"copy", device_copy_rate(*device)}});

@@ -16,11 +16,13 @@ BenchModel bench_model(const Settings& s, const char* usual) {
   std::string path = s.text_or("config", "");
   if (path.empty()) {
     const std::string name = s.text_or("shape", usual);
-    return {name, read_decoder_config(shape_config(name), name)};
+    const Json json = shape_config(name);
+    return {name, read_decoder_config(json, name), json};
   }
   if (s.has("shape")) fail_usage("--shape and --config both say what the model is: give one of them");
   if (directory_exists(path)) path = join_path(path, "config.json");
-  return {path, read_decoder_config(Json::parse(read_file(path, 16 << 20), path), path)};
+  const Json json = Json::parse(read_file(path, 16 << 20), path);
+  return {path, read_decoder_config(json, path), json};
 }
 
 Json bench_head_json(const BenchTarget& target, const std::string& name) {

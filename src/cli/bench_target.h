@@ -28,6 +28,7 @@ struct BenchTarget {
 struct BenchModel {
   std::string name;
   DecoderConfig config;
+  Json json;  // that it was read from
 };
 // Of the keys shape and config; `usual` is the shape where neither is given.
 BenchModel bench_model(const Settings& settings, const char* usual);
@@ -38,5 +39,6 @@ std::string op_table(const std::vector<OpTime>& ops, const char* of);  // `of`: 
 std::string tera(double rate);
 
 int bench_generate_target(const BenchTarget& target);
+int bench_load_target(const BenchTarget& target);
 
 }  // namespace serval

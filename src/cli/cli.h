@@ -24,6 +24,6 @@ int run_bench(const Arguments& arguments);
 void print_result(const std::string& text);
 
 // The memory table, FLOPs and expected time of a run (src/cli/plan.cc); `serval train` prints it too.
-std::string describe_plan(const TrainingSetup& setup, const std::string& profile_path);
+std::string describe_plan(const TrainingSetup& setup);
 
 }  // namespace serval

@@ -1,49 +1,16 @@
-#include <algorithm>
+#include <memory>
+#include <optional>
 
-#include "base/cpu.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
-#include "base/parallel.h"
 #include "base/text.h"
 #include "cli/cli.h"
-#include "gemm/gemm.h"
 #include "program/print.h"
-#include "train/bench.h"
+#include "tensor/cuda_device.h"
+#include "train/device_profile.h"
 
 namespace serval {
 namespace {
-
-// How fast a device is: what the expected time is computed from.
-struct DeviceProfile {
-  std::string name;
-  double product_rate = 0;  // FLOP/s of large products in the compute type
-  double efficiency = 0.6;  // share of it that a step reaches
-};
-
-DeviceProfile profile_of(const TrainingSetup& setup, const std::string& path) {
-  DeviceProfile profile;
-  if (!path.empty()) {
-    const Json json = Json::parse(read_file(path, 1 << 20), path);
-    try {
-      profile.name = json.at("name").as_string();
-      profile.product_rate = json.at("product_flops_per_second").as_double();
-      if (const Json* efficiency = json.find("efficiency")) profile.efficiency = efficiency->as_double();
-    } catch (const UserError& error) {
-      fail("{}: {}; expected {{\"name\", \"product_flops_per_second\", \"efficiency\"}}", path, error.what());
-    }
-    if (!(profile.product_rate > 0 && profile.efficiency > 0)) fail("{}: the rates must be positive", path);
-    return profile;
-  }
-  if (setup.device->kind() == DeviceKind::cuda) {
-    profile.name = setup.device->name() + ", measured now";
-    profile.product_rate = device_product_rate(*setup.device, setup.model.compute());
-    return profile;
-  }
-  profile.name = fmt::format("{} with {} threads, measured now", cpu_model(), num_threads());
-  profile.product_rate = measured_product_rate(setup.model.compute());
-  return profile;
-}
 
 struct PlanNumbers {
   MemoryPlan memory;
@@ -53,13 +20,13 @@ struct PlanNumbers {
   DeviceProfile profile;
 };
 
-PlanNumbers numbers_of(const TrainingSetup& setup, const std::string& profile_path) {
+PlanNumbers numbers_of(const TrainingSetup& setup, const std::optional<DeviceProfile>& profile) {
   PlanNumbers n;
   n.memory = memory_plan(setup);
   const double micro_batches = static_cast<double>(setup.config.gradient_accumulation_steps);
   n.step_flops = micro_batches * setup.plan.step_cost().flops + setup.plan.update_cost().flops;
   n.step_tokens = setup.plan.options.train_capacity.tokens * setup.config.gradient_accumulation_steps;
-  n.profile = profile_of(setup, profile_path);
+  n.profile = profile ? *profile : measure_device_profile(*setup.device, setup.model.compute());
   n.step_seconds = n.step_flops / (n.profile.product_rate * n.profile.efficiency);
   return n;
 }
@@ -80,6 +47,9 @@ Json plan_json(const TrainingSetup& setup, const PlanNumbers& n) {
   json.set("step_tokens", Json(n.step_tokens));
   json.set("step_seconds", Json(n.step_seconds));
   json.set("profile", Json(n.profile.name));
+  json.set("device", Json(setup.device->name()));
+  json.set("free_bytes", Json(setup.device->free_memory()));
+  json.set("fits", Json(n.memory.total <= setup.device->free_memory()));
   return json;
 }
 
@@ -95,7 +65,10 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
     text += fmt::format("recompute: {}\n", describe_recompute(setup.plan.train));
   for (const MemoryRow& row : n.memory.rows)
     if (row.bytes > 0) text += fmt::format("  {:<22}{:>12}\n", row.kind, human_bytes(row.bytes));
-  text += fmt::format("  {:<22}{:>12}\n", "total", human_bytes(n.memory.total));
+  const int64_t free = setup.device->free_memory();
+  text +=
+      fmt::format("  {:<22}{:>12}, which {} in the {} free of {}\n", "total", human_bytes(n.memory.total),
+                  n.memory.total <= free ? "fits" : "does not fit", human_bytes(free), setup.device->name());
   if (n.memory.pinned_host > 0)
     text += fmt::format("  {:<22}{:>12}\n", "pinned host memory", human_bytes(n.memory.pinned_host));
   text += fmt::format("step: at most {} tokens, {}FLOP, about {:.3g} s ({})", n.step_tokens,
@@ -110,10 +83,22 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
   return text;
 }
 
+// nullptr: the device of this machine.
+std::unique_ptr<Device> device_to_plan_for(const std::string& wanted,
+                                           const std::optional<DeviceProfile>& profile) {
+  std::unique_ptr<Device> described = profile ? device_of_profile(*profile) : nullptr;
+  if (described != nullptr && wanted == "cpu")
+    fail_usage("device is cpu but the profile is of {}: drop one of them", described->name());
+  if (described == nullptr && wanted.starts_with("cuda") && find_cuda_devices().count == 0)
+    fail("device {} cannot be used: {}; --profile plans for a GPU that is not here ({}, or a file)", wanted,
+         find_cuda_devices().why_none, join(built_in_profiles(), ", "));
+  return described;
+}
+
 }  // namespace
 
-std::string describe_plan(const TrainingSetup& setup, const std::string& profile_path) {
-  return plan_text(setup, numbers_of(setup, profile_path));
+std::string describe_plan(const TrainingSetup& setup) {
+  return plan_text(setup, numbers_of(setup, std::nullopt));
 }
 
 int run_plan(const Arguments& arguments) {
@@ -121,8 +106,12 @@ int run_plan(const Arguments& arguments) {
   for (const Key& key : train_table().keys())
     if (arguments.settings.given(key.name)) settings.copy_from(arguments.settings, key.name);
   const ResolvedTrain resolved = resolve_train(settings, false);
-  const TrainingSetup setup = prepare_training(resolved.config, !resolved.config.dataset.empty());
-  const PlanNumbers n = numbers_of(setup, arguments.settings.text_or("profile", ""));
+  std::optional<DeviceProfile> profile;
+  if (const std::string given = arguments.settings.text_or("profile", ""); !given.empty())
+    profile = read_device_profile(given);
+  const TrainingSetup setup = prepare_training(resolved.config, !resolved.config.dataset.empty(),
+                                               device_to_plan_for(resolved.config.device, profile));
+  const PlanNumbers n = numbers_of(setup, profile);
   if (arguments.settings.flag("json")) {
     print_result(plan_json(setup, n).dump(2) + "\n");
     return 0;

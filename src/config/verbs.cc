@@ -112,8 +112,11 @@ Verb make_plan() {
                   .meaning = "Print the plan as JSON.",
                   .section = "plan"});
   keys.push_back({.name = "profile",
-                  .meaning = "Device profile that the expected time is computed from.",
+                  .meaning =
+                      "Device profile that the expected time is computed from: h200, or a file of serval "
+                      "bench --profile. One of a GPU is planned for, also where there is none.",
                   .section = "plan",
+                  .aliases = {"device_profile"},
                   .unset = "measured on this machine"});
   return {.name = "plan",
           .summary = "Tell the memory, FLOPs and expected time of a training run before a weight is read.",
@@ -122,7 +125,7 @@ Verb make_plan() {
           .max_positionals = 1,
           .reads_config = true,
           .examples = {"plan config.yaml", "plan --model ./model --max-length 4096 --packing",
-                       "plan config.yaml --program"},
+                       "plan config.yaml --program", "plan config.yaml --device cuda --profile h200"},
           .table = KeyTable(std::move(keys))};
 }
 
@@ -230,10 +233,15 @@ Verb make_bench() {
                       "Sizes of a known model: qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
                       "qwen3-32b, qwen2.5-7b, llama3-1b, llama3-3b, llama3-8b, llama3-70b, mistral-7b.",
                   .section = "model",
-                  .unset = "qwen3-0.6b to train, qwen3-8b for all else"});
+                  .unset = "qwen3-0.6b to train and load, qwen3-8b for all else"});
   keys.push_back({.name = "config",
                   .meaning = "Instead of a shape, a config.json or the directory that holds it.",
                   .section = "model"});
+  keys.push_back(
+      {.name = "model",
+       .meaning = "For load, a checkpoint on disk; else one of random weights is written and removed.",
+       .section = "model",
+       .aliases = {"model_name_or_path"}});
   keys.push_back({.name = "dtype",
                   .fallback = "bfloat16",
                   .meaning = "Type that weights are held and products computed in.",
@@ -324,15 +332,17 @@ Verb make_bench() {
   return {
       .name = "bench",
       .summary = "Measure training and generation with random weights, and what the machine could do.",
-      .positional = "train|generate|gemm|ops|copy|link",
+      .positional = "train|generate|gemm|ops|copy|link|load",
       .positional_meaning =
-          "Steps of a model (the default), its answers, its products, each op, memory, or the link to it.",
+          "Steps of a model (the default), its answers, its products, each op, memory, the link to it, or "
+          "reading a checkpoint.",
       .max_positionals = 1,
       .examples = {"bench --shape qwen3-8b", "bench --shape qwen3-0.6b --packed --json",
                    "bench --config ./model --max-length 4096 --recompute blocks",
                    "bench generate --shape qwen3-8b --batch-size 32 --prompt-length 512",
                    "bench --shape qwen3-8b --full --optim adamw_8bit",
-                   "bench gemm --shape qwen3-8b --profile gpu.json", "bench ops --only norm", "bench copy"},
+                   "bench gemm --shape qwen3-8b --profile gpu.json", "bench ops --only norm", "bench copy",
+                   "bench load --model ./model"},
       .table = KeyTable(std::move(keys))};
 }
 

@@ -116,6 +116,19 @@ const std::string& Checkpoint::file_of(std::string_view name) const {
   return it == file_of_.end() ? directory_ : files_[it->second]->path();
 }
 
+std::vector<std::string> Checkpoint::files() const {
+  std::vector<std::string> paths;
+  for (const auto& file : files_) paths.push_back(file->path());
+  return paths;
+}
+
+void Checkpoint::read(std::string_view name, int64_t first, int64_t count, void* target, DType dtype) const {
+  const auto it = file_of_.find(name);
+  if (it == file_of_.end()) fail("{}: the tensor {} is missing", directory_, in_quotes(name));
+  const SafetensorsFile& file = *files_[it->second];
+  file.read_elements(*file.find(name), first, count, target, dtype);
+}
+
 void Checkpoint::read(std::string_view name, void* target, DType dtype) const {
   const auto it = file_of_.find(name);
   if (it == file_of_.end()) fail("{}: the tensor {} is missing", directory_, in_quotes(name));

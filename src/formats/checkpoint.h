@@ -25,8 +25,11 @@ class Checkpoint {
   const SafetensorsEntry* find(std::string_view name) const;  // nullptr where there is none
   std::vector<const SafetensorsEntry*> entries() const;       // by name
   int64_t data_bytes() const;
-  // The whole tensor, dense, converted.
+  // Elements [first, first + count) of a tensor, dense, converted.
+  void read(std::string_view name, int64_t first, int64_t count, void* target, DType dtype) const;
+  // All of a tensor.
   void read(std::string_view name, void* target, DType dtype) const;
+  std::vector<std::string> files() const;
   const std::string& file_of(std::string_view name) const;
 
  private:

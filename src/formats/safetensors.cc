@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "base/text.h"
 
 namespace serval {
@@ -60,7 +61,7 @@ const FormatType& type_of(DType dtype) {
 }
 
 constexpr uint64_t kMaxHeader = 100'000'000;
-constexpr int64_t kChunkBytes = 8 << 20;  // read or written at a time
+constexpr int64_t kChunkBytes = 8 << 20;  // written at a time
 
 std::map<std::string, std::string> parse_metadata(const dom::element& value, const std::string& path) {
   dom::object object;
@@ -140,7 +141,7 @@ SafetensorsEntry parse_entry(std::string_view name, const dom::element& value, u
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(path) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(path), reader_(path) {
   const auto bytes = file_.bytes();
   if (bytes.size() < 8) fail("{}: {} bytes are too few for a safetensors file", path, bytes.size());
   uint64_t length = 0;
@@ -234,8 +235,8 @@ Shape shape_of(const SafetensorsEntry& entry, const std::string& path) {
   }
 }
 
-void SafetensorsFile::read_rows(const SafetensorsEntry& entry, int64_t row_begin, int64_t row_count,
-                                void* target, DType target_dtype, int64_t row_stride) const {
+void SafetensorsFile::read_elements(const SafetensorsEntry& entry, int64_t first, int64_t count, void* target,
+                                    DType target_dtype) const {
   if (!entry.dtype)
     fail("{}: tensor {} is {}, which cannot be read as numbers", path_, in_quotes(entry.name),
          entry.format_dtype);
@@ -243,47 +244,40 @@ void SafetensorsFile::read_rows(const SafetensorsEntry& entry, int64_t row_begin
   if (dtype != target_dtype && !(is_floating(dtype) && is_floating(target_dtype)))
     fail("{}: tensor {} is {}, expected {}", path_, in_quotes(entry.name), entry.format_dtype,
          name_of(target_dtype));
+  const int64_t element = size_of(dtype), target_element = size_of(target_dtype);
+  const auto bytes = static_cast<int64_t>(entry.end - entry.begin);
+  SERVAL_CHECK(first >= 0 && count >= 0 && first <= bytes / element && count <= bytes / element - first);
+  constexpr int64_t kGrain = 1 << 18, kConverted = 1 << 15;  // elements
+  parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+    auto* out = static_cast<std::byte*>(target);
+    const auto offset = [&](int64_t i) { return entry.begin + static_cast<uint64_t>((first + i) * element); };
+    if (dtype == target_dtype)
+      return reader_.read(offset(begin), out + begin * element, static_cast<size_t>((end - begin) * element));
+    std::vector<std::byte> part(static_cast<size_t>(std::min(kConverted, end - begin) * element));
+    for (int64_t i = begin; i < end; i += kConverted) {
+      const int64_t n = std::min(kConverted, end - i);
+      reader_.read(offset(i), part.data(), static_cast<size_t>(n * element));
+      convert_elements(part.data(), dtype, out + i * target_element, target_dtype, n);
+    }
+  });
+}
+
+void SafetensorsFile::read_rows(const SafetensorsEntry& entry, int64_t row_begin, int64_t row_count,
+                                void* target, DType target_dtype, int64_t row_stride) const {
   const Shape shape = shape_of(entry, path_);
   SERVAL_CHECK(row_begin >= 0 && row_count >= 0 && row_begin <= shape.rows() &&
                row_count <= shape.rows() - row_begin);
-  const int64_t width = shape.row_size(), element = size_of(dtype), target_element = size_of(target_dtype);
+  const int64_t width = shape.row_size();
   SERVAL_CHECK(row_stride >= width || row_count <= 1);
-  if (width == 0 || row_count == 0) return;
-  const bool dense = row_stride == width;
-  const int64_t run = dense ? row_count * width : width, runs = dense ? 1 : row_count;
-
-  const uint64_t first = entry.begin + static_cast<uint64_t>(row_begin * width * element);
-  const int64_t chunk = std::min(run, int64_t{1} << 15);
-  std::vector<std::byte> aligned(static_cast<size_t>(dtype == target_dtype ? 0 : chunk * element));
-  const std::byte* source = file_.bytes().data() + first;
-  const std::byte* kept = source;  // nothing before it needs to be released
-  const auto release = [&] {
-    file_.forget(static_cast<size_t>(kept - file_.bytes().data()), static_cast<size_t>(source - kept));
-    // The page that both sides share is released with the next part.
-    kept = std::max(kept, source - 4096);
-  };
-  for (int64_t r = 0; r < runs; ++r) {
-    std::byte* out = static_cast<std::byte*>(target) + r * row_stride * target_element;
-    for (int64_t i = 0; i < run; i += chunk) {
-      const int64_t count = std::min(chunk, run - i);
-      const auto size = static_cast<size_t>(count * element);
-      if (dtype == target_dtype) {
-        std::memcpy(out + i * element, source, size);
-      } else {
-        // Tensors of a file need not be aligned: elements are moved before they are converted.
-        std::memcpy(aligned.data(), source, size);
-        convert_elements(aligned.data(), dtype, out + i * target_element, target_dtype, count);
-      }
-      source += size;
-      if (source - kept >= kChunkBytes) release();
-    }
-  }
-  release();
+  if (row_stride == width || row_count <= 1)
+    return read_elements(entry, row_begin * width, row_count * width, target, target_dtype);
+  for (int64_t row = 0; row < row_count; ++row)
+    read_elements(entry, (row_begin + row) * width, width,
+                  static_cast<std::byte*>(target) + row * row_stride * size_of(target_dtype), target_dtype);
 }
 
 void SafetensorsFile::read(const SafetensorsEntry& entry, void* target, DType target_dtype) const {
-  const Shape shape = shape_of(entry, path_);
-  read_rows(entry, 0, shape.rows(), target, target_dtype, shape.row_size());
+  read_elements(entry, 0, shape_of(entry, path_).elements(), target, target_dtype);
 }
 
 void SafetensorsWriter::add(std::string name, DType dtype, Shape shape, Fill fill) {

@@ -47,8 +47,11 @@ class SafetensorsFile {
   // As they lie in the file, perhaps unaligned.
   std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
 
-  // Rows of a tensor, converted; `row_stride` in elements of the target. The pages that were read are
-  // released, so that a large file never stays in resident memory.
+  // Elements [first, first + count) of a tensor, dense, converted; several threads read. A large file never
+  // stays in resident memory.
+  void read_elements(const SafetensorsEntry& entry, int64_t first, int64_t count, void* target,
+                     DType target_dtype) const;
+  // Rows of a tensor, converted; `row_stride` in elements of the target.
   void read_rows(const SafetensorsEntry& entry, int64_t row_begin, int64_t row_count, void* target,
                  DType target_dtype, int64_t row_stride) const;
   // The whole tensor, dense.
@@ -59,6 +62,7 @@ class SafetensorsFile {
   void check_cover(uint64_t data_begin);
   std::string path_;
   MappedFile file_;
+  FileReader reader_;  // of the same file: what is read by it takes no pages of the process
   std::vector<SafetensorsEntry> entries_;
   std::map<std::string, size_t, std::less<>> index_;
   std::map<std::string, std::string> metadata_;

@@ -21,6 +21,11 @@ class CheckpointSource final : public TensorSource {
   void read(const std::string& name, void* target, DType dtype) const override {
     checkpoint_.read(name, target, dtype);
   }
+  bool read_part(const std::string& name, int64_t first, int64_t count, void* target,
+                 DType dtype) const override {
+    checkpoint_.read(name, first, count, target, dtype);
+    return true;
+  }
   std::string where() const override { return checkpoint_.directory(); }
 
  private:

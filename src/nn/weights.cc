@@ -1,5 +1,6 @@
 #include "nn/weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -15,22 +16,73 @@ int64_t first_element(const Parameter& parameter, const ParameterSlice& slice) {
   return slice.row_begin * parameter.shape.row_size();
 }
 
+// Elements [first, first + count) of a slice, in `dtype`.
+using ProduceSlice = std::function<void(void* target, DType dtype, int64_t first, int64_t count)>;
+
 // The master is the source of truth; the tensor that products read is its rounded copy.
 void write_slice(const Parameter& parameter, const ParameterSlice& slice, StateStore& states,
-                 const std::function<void(void* target, DType dtype)>& produce) {
-  const int64_t first = first_element(parameter, slice), count = slice.shape.elements();
-  if (slice.trained && states.contains(master_state(slice))) {
-    const std::string master = master_state(slice);
-    states.fill(master, 0, count, [&](void* target) { produce(target, states.state(master).dtype); });
-    round_master(parameter, slice, states);
-    return;
+                 const ProduceSlice& produce) {
+  const bool has_master = slice.trained && states.contains(master_state(slice));
+  const std::string name = has_master ? master_state(slice) : parameter.state;
+  const DType dtype = has_master ? states.state(name).dtype : parameter.dtype;
+  states.fill(name, has_master ? 0 : first_element(parameter, slice), slice.shape.elements(),
+              [&](void* target, int64_t first, int64_t count) { produce(target, dtype, first, count); });
+  if (has_master) round_master(parameter, slice, states);
+}
+
+// Tensors that are read straight into their states on the CPU: all in one parallel region, since threads that
+// meet after each tensor wait for the slowest of them each time.
+class DirectReads {
+ public:
+  explicit DirectReads(const TensorSource& source) : source_(source) {}
+
+  void add(const std::string& name, void* target, DType dtype, int64_t count) {
+    constexpr int64_t kPart = int64_t{2} << 20;  // elements
+    for (int64_t first = 0; first < count; first += kPart)
+      parts_.push_back({&name, static_cast<std::byte*>(target) + first * size_of(dtype), dtype, first,
+                        std::min(kPart, count - first)});
   }
-  states.fill(parameter.state, first, count, [&](void* target) { produce(target, parameter.dtype); });
+
+  void run() const {
+    std::vector<char> done(parts_.size());
+    parallel_for(0, static_cast<int64_t>(parts_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Part& p = parts_[static_cast<size_t>(i)];
+        done[static_cast<size_t>(i)] = source_.read_part(*p.name, p.first, p.count, p.target, p.dtype);
+      }
+    });
+    for (size_t i = 0; i < parts_.size(); ++i)  // a source that gives whole tensors alone
+      if (!done[i] && parts_[i].first == 0) source_.read(*parts_[i].name, parts_[i].target, parts_[i].dtype);
+  }
+
+ private:
+  struct Part {
+    const std::string* name;
+    std::byte* target;
+    DType dtype;
+    int64_t first, count;
+  };
+  const TensorSource& source_;
+  std::vector<Part> parts_;
+};
+
+// One part of a slice for a device; a source that gives whole tensors alone is read once, into `whole`.
+void read_part(const TensorSource& source, const ParameterSlice& slice, std::vector<std::byte>& whole,
+               void* target, DType dtype, int64_t first, int64_t count) {
+  if (first == 0 && count == slice.shape.elements()) return source.read(slice.name, target, dtype);
+  if (source.read_part(slice.name, first, count, target, dtype)) return;
+  const int64_t size = size_of(dtype);
+  if (first == 0) {
+    whole.resize(static_cast<size_t>(slice.shape.elements() * size));
+    source.read(slice.name, whole.data(), dtype);
+  }
+  std::memcpy(target, whole.data() + first * size, static_cast<size_t>(count * size));
 }
 
 }  // namespace
 
 void load_parameters(const ParameterTable& table, Role role, const TensorSource& source, StateStore& states) {
+  DirectReads direct(source);
   for (const Parameter& parameter : table.all()) {
     if (parameter.role != role) continue;
     for (const ParameterSlice& slice : parameter.slices) {
@@ -41,10 +93,20 @@ void load_parameters(const ParameterTable& table, Role role, const TensorSource&
       if (*shape != slice.shape)
         fail("{}: the tensor '{}' is {}, expected {}", source.where(), slice.name, to_string(*shape),
              to_string(slice.shape));
-      write_slice(parameter, slice, states,
-                  [&](void* target, DType dtype) { source.read(slice.name, target, dtype); });
+      const bool has_master = slice.trained && states.contains(master_state(slice));
+      if (states.device().kind() == DeviceKind::cpu && !has_master && states.state(parameter.state).dense()) {
+        auto* data = static_cast<std::byte*>(states.data(parameter.state));
+        direct.add(slice.name, data + first_element(parameter, slice) * size_of(parameter.dtype),
+                   parameter.dtype, slice.shape.elements());
+        continue;
+      }
+      std::vector<std::byte> whole;
+      write_slice(parameter, slice, states, [&](void* target, DType dtype, int64_t first, int64_t count) {
+        read_part(source, slice, whole, target, dtype, first, count);
+      });
     }
   }
+  direct.run();
 }
 
 void initialize_parameters(const ParameterTable& table, Role role, double initializer_range, uint64_t seed,
@@ -66,8 +128,8 @@ void initialize_parameters(const ParameterTable& table, Role role, double initia
                 static_cast<float>(bound * (2.0 * static_cast<double>(philox_uniform(key, element)) - 1));
         }
       });
-      write_slice(parameter, slice, states, [&](void* target, DType dtype) {
-        convert_elements(values.data(), DType::f32, target, dtype, slice.shape.elements());
+      write_slice(parameter, slice, states, [&](void* target, DType dtype, int64_t first, int64_t count) {
+        convert_elements(values.data() + first, DType::f32, target, dtype, count);
       });
     }
   }
@@ -77,19 +139,12 @@ void round_master(const Parameter& parameter, const ParameterSlice& slice, State
   const std::string master = master_state(slice);
   const int64_t first = first_element(parameter, slice), count = slice.shape.elements();
   const DType wide = states.state(master).dtype;
-  std::vector<std::byte> rounded;
   states.with_values(master, 0, count, [&](const void* values) {
-    if (states.device().kind() == DeviceKind::cpu) {
-      states.fill(parameter.state, first, count,
-                  [&](void* target) { convert_elements(values, wide, target, parameter.dtype, count); });
-      return;
-    }
-    rounded.resize(static_cast<size_t>(count * size_of(parameter.dtype)));
-    convert_elements(values, wide, rounded.data(), parameter.dtype, count);
+    states.fill(parameter.state, first, count, [&](void* target, int64_t from, int64_t part) {
+      convert_elements(static_cast<const std::byte*>(values) + from * size_of(wide), wide, target,
+                       parameter.dtype, part);
+    });
   });
-  if (!rounded.empty())
-    states.fill(parameter.state, first, count,
-                [&](void* target) { std::memcpy(target, rounded.data(), rounded.size()); });
 }
 
 void read_slice(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,

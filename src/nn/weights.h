@@ -18,6 +18,12 @@ class TensorSource {
   virtual std::optional<Shape> shape(const std::string& name) const = 0;  // nullopt: no such tensor
   // The whole tensor, converted to `dtype`, dense.
   virtual void read(const std::string& name, void* target, DType dtype) const = 0;
+  // Elements [first, first + count) alone; called by several threads at once. False, with nothing written,
+  // where the source gives whole tensors only.
+  virtual bool read_part(const std::string& /*name*/, int64_t /*first*/, int64_t /*count*/, void* /*target*/,
+                         DType /*dtype*/) const {
+    return false;
+  }
   virtual std::string where() const = 0;  // for errors
 };
 

@@ -15,9 +15,7 @@ void StateStore::declare(const Program& program) {
   };
   for (const auto& decl : program.tensors) {
     if (decl.kind != TensorKind::state || decl.base != kNone || known(decl)) continue;
-    states_.push_back({decl.name, decl.dtype, decl.shape, decl.role, bytes_, decl.shape.row_size()});
-    by_name_.emplace(decl.name, states_.back());
-    bytes_ += (states_.back().bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    add(decl.name, decl.dtype, decl.shape, decl.role);
   }
   for (const auto& decl : program.tensors) {
     if (decl.kind != TensorKind::state || !decl.named || known(decl)) continue;
@@ -25,6 +23,26 @@ void StateStore::declare(const Program& program) {
     by_name_.emplace(decl.name, State{decl.name, decl.dtype, decl.shape, decl.role,
                                       whole.offset + decl.offset * size_of(decl.dtype), decl.row_stride});
   }
+}
+
+void StateStore::add(const std::string& name, DType dtype, const Shape& shape, Role role) {
+  states_.push_back({name, dtype, shape, role, bytes_, shape.row_size()});
+  by_name_.emplace(name, states_.back());
+  bytes_ += (states_.back().bytes() + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+void StateStore::declare(const StateStore& other, const std::vector<std::string>& names) {
+  SERVAL_CHECK(buffer_.data() == nullptr, "states are declared before they are allocated");
+  for (const std::string& name : names) {
+    const State& s = other.state(name);
+    SERVAL_CHECK(!contains(name), "state '{}' is copied twice", name);
+    add(name, s.dtype, s.shape, s.role);
+  }
+}
+
+void StateStore::copy_from(const StateStore& other) {
+  SERVAL_CHECK(device_->kind() == DeviceKind::cpu, "copies are made for the host");
+  for (const State& s : states_) other.read(s.name, data(s.name));
 }
 
 void StateStore::allocate() {
@@ -102,17 +120,13 @@ void StateStore::with_values(std::string_view name, int64_t first, int64_t count
   use(host_.data());
 }
 
-void StateStore::fill(std::string_view name, int64_t first, int64_t count,
-                      const std::function<void(void*)>& produce) {
+void StateStore::fill(std::string_view name, int64_t first, int64_t count, const ProducePart& produce) {
   const State& s = state(name);
   const Rows rows = rows_of(s, data(name), first, count);
-  if (device_->kind() == DeviceKind::cpu && rows.rows == 1) {
-    produce(rows.data);
-    return;
-  }
-  host_.resize(static_cast<size_t>(count * size_of(s.dtype)));
-  produce(host_.data());
-  device_->copy_rows_from_host(rows.data, rows.stride_bytes, host_.data(), rows.row_bytes, rows.rows);
+  const int64_t size = size_of(s.dtype);
+  device_->fill_rows(
+      rows.data, rows.stride_bytes, rows.row_bytes, rows.rows,
+      [&](void* part, int64_t first_byte, int64_t bytes) { produce(part, first_byte / size, bytes / size); });
 }
 
 }  // namespace serval

@@ -38,7 +38,11 @@ class StateStore {
   explicit StateStore(Device& device) : device_(&device) {}
   // Adds the program's states; one that exists must agree in dtype and shape.
   void declare(const Program& program);
+  // Adds states or regions of another store, dense, under their names.
+  void declare(const StateStore& other, const std::vector<std::string>& names);
   void allocate();
+  // Their values, of every state of this store.
+  void copy_from(const StateStore& other);
 
   const std::vector<State>& states() const { return states_; }  // without regions
   bool contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
@@ -51,14 +55,19 @@ class StateStore {
   void read(std::string_view name, void* target) const;
   void write(std::string_view name, const void* source);
   void zero(std::string_view name);
-  // Elements [first, first + count), whole rows of a state of several rows: `use` and `produce` see them in
-  // host memory, dense, in the state's dtype. On the CPU that is the state itself, elsewhere a copy.
+  // Elements [first, first + count), whole rows of a state of several rows: `use` sees them in host memory,
+  // dense, in the state's dtype. On the CPU that is the state itself, elsewhere a copy.
   void with_values(std::string_view name, int64_t first, int64_t count,
                    const std::function<void(const void*)>& use) const;
-  void fill(std::string_view name, int64_t first, int64_t count, const std::function<void(void*)>& produce);
+  // Writes such elements by parts, one after another, that a GPU takes while the next one is produced: those
+  // of [first + part_first, first + part_first + part_count) each.
+  using ProducePart = std::function<void(void* target, int64_t part_first, int64_t part_count)>;
+  void fill(std::string_view name, int64_t first, int64_t count, const ProducePart& produce);
   Device& device() const { return *device_; }
 
  private:
+  void add(const std::string& name, DType dtype, const Shape& shape, Role role);
+
   Device* device_;
   Buffer buffer_;
   mutable std::vector<std::byte> host_;  // where values of a GPU's states pass through

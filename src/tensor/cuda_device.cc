@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "base/parallel.h"
 #include "base/text.h"
@@ -66,26 +67,45 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  void copy(void* target, const void* source, size_t bytes, cudaStream_t stream) {
-    const char* from = static_cast<const char*>(source);
+  void fill(void* target, size_t stride, size_t row_bytes, size_t rows, const Device::Produce& produce,
+            cudaStream_t stream) {
+    if (rows > 1 && stride == row_bytes) row_bytes *= std::exchange(rows, 1);
+    if (row_bytes == 0) return;
     char* to = static_cast<char*>(target);
-    while (bytes > 0) {
-      if (used_ == kHalfBytes) turn(stream);
-      const size_t part = std::min(bytes, kHalfBytes - used_);
-      char* place = data_ + half_ * kHalfBytes + used_;
-      // One core copies slower than the link takes it.
-      parallel_for(0, static_cast<int64_t>(part), int64_t{1} << 20, [&](int64_t begin, int64_t end) {
-        std::memcpy(place + begin, from + begin, static_cast<size_t>(end - begin));
-      });
-      SERVAL_CUDA(cudaMemcpyAsync(to, place, part, cudaMemcpyHostToDevice, stream));
-      used_ = std::min(kHalfBytes, (used_ + part + 255) / 256 * 256);
-      from += part;
-      to += part;
-      bytes -= part;
+    if (rows > 1 && row_bytes <= kHalfBytes) {
+      for (size_t row = 0; row < rows;) {
+        const size_t part =
+            std::min(rows - row, room((rows - row) * row_bytes, row_bytes, stream) / row_bytes);
+        char* place = produced(produce, row * row_bytes, part * row_bytes);
+        SERVAL_CUDA(cudaMemcpy2DAsync(to + row * stride, stride, place, row_bytes, row_bytes, part,
+                                      cudaMemcpyHostToDevice, stream));
+        row += part;
+      }
+      return;
+    }
+    for (size_t row = 0; row < rows; ++row) {
+      for (size_t done = 0; done < row_bytes;) {
+        const size_t part = std::min(row_bytes - done, room(row_bytes - done, kAlignment, stream));
+        char* place = produced(produce, row * row_bytes + done, part);
+        SERVAL_CUDA(cudaMemcpyAsync(to + row * stride + done, place, part, cudaMemcpyHostToDevice, stream));
+        done += part;
+      }
     }
   }
 
  private:
+  // Bytes that the current half takes; another half is begun rather than cut `wanted` into small parts.
+  size_t room(size_t wanted, size_t least, cudaStream_t stream) {
+    const size_t left = kHalfBytes - used_;
+    if (left < least || (left < wanted && left < kHalfBytes / 4)) turn(stream);
+    return kHalfBytes - used_;
+  }
+  char* produced(const Device::Produce& produce, size_t first, size_t bytes) {
+    char* place = data_ + half_ * kHalfBytes + used_;
+    produce(place, static_cast<int64_t>(first), static_cast<int64_t>(bytes));
+    used_ = std::min(kHalfBytes, (used_ + bytes + kAlignment - 1) / kAlignment * kAlignment);
+    return place;
+  }
   void turn(cudaStream_t stream) {
     SERVAL_CUDA(cudaEventRecord(free_[half_], stream));
     half_ = (half_ + 1) % kHalves;
@@ -93,10 +113,44 @@ class Staging {
     used_ = 0;
   }
 
-  static constexpr size_t kHalves = 4, kHalfBytes = size_t{8} << 20;
+  static constexpr size_t kHalves = 4, kHalfBytes = size_t{16} << 20, kAlignment = 256;
   char* data_ = nullptr;
   std::array<cudaEvent_t, kHalves> free_{};
   size_t half_ = 0, used_ = 0;
+};
+
+class CudaReadback final : public Readback {
+ public:
+  CudaReadback(int64_t bytes, cudaStream_t stream) : bytes_(bytes), stream_(stream) {
+    SERVAL_CUDA(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming));
+    const cudaError_t status = cudaMallocHost(&data_, static_cast<size_t>(bytes));
+    if (status != cudaSuccess) cudaEventDestroy(done_);
+    check_cuda(status, "cudaMallocHost");
+  }
+  ~CudaReadback() override {
+    cudaEventSynchronize(done_);  // a copy may still be on its way
+    cudaEventDestroy(done_);
+    cudaFreeHost(data_);
+  }
+  CudaReadback(const CudaReadback&) = delete;
+  CudaReadback& operator=(const CudaReadback&) = delete;
+
+  void copy(int64_t offset, const void* source, int64_t bytes) override {
+    SERVAL_CHECK(offset >= 0 && offset + bytes <= bytes_);
+    SERVAL_CUDA(
+        cudaMemcpyAsync(data_ + offset, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_));
+    SERVAL_CUDA(cudaEventRecord(done_, stream_));
+  }
+  const void* wait() override {
+    SERVAL_CUDA(cudaEventSynchronize(done_));
+    return data_;
+  }
+
+ private:
+  int64_t bytes_;
+  cudaStream_t stream_;
+  cudaEvent_t done_ = nullptr;
+  char* data_ = nullptr;
 };
 
 class CudaDevice final : public Device {
@@ -161,7 +215,7 @@ class CudaDevice final : public Device {
     cudaFreeHost(data);
   }
   void copy_from_host(void* target, const void* source, int64_t bytes) override {
-    staging_->copy(target, source, static_cast<size_t>(bytes), stream_);
+    copy_rows_from_host(target, bytes, source, bytes, 1);
   }
   void copy_to_host(void* target, const void* source, int64_t bytes) override {
     if (bytes == 0) return;
@@ -170,12 +224,18 @@ class CudaDevice final : public Device {
   }
   void copy_rows_from_host(void* target, int64_t stride, const void* source, int64_t row_bytes,
                            int64_t rows) override {
-    if (rows == 1 || stride == row_bytes) return copy_from_host(target, source, row_bytes * rows);
-    if (rows == 0 || row_bytes == 0) return;
-    SERVAL_CUDA(cudaMemcpy2DAsync(target, static_cast<size_t>(stride), source, static_cast<size_t>(row_bytes),
-                                  static_cast<size_t>(row_bytes), static_cast<size_t>(rows),
-                                  cudaMemcpyHostToDevice, stream_));
-    SERVAL_CUDA(cudaStreamSynchronize(stream_));
+    // One core copies slower than the link takes it.
+    fill_rows(target, stride, row_bytes, rows, [source](void* part, int64_t first, int64_t bytes) {
+      const char* from = static_cast<const char*>(source) + first;
+      parallel_for(0, bytes, int64_t{1} << 20, [&](int64_t begin, int64_t end) {
+        std::memcpy(static_cast<char*>(part) + begin, from + begin, static_cast<size_t>(end - begin));
+      });
+    });
+  }
+  void fill_rows(void* target, int64_t stride, int64_t row_bytes, int64_t rows,
+                 const Produce& produce) override {
+    staging_->fill(target, static_cast<size_t>(stride), static_cast<size_t>(row_bytes),
+                   static_cast<size_t>(rows), produce, stream_);
   }
   void copy_rows_to_host(void* target, const void* source, int64_t row_bytes, int64_t rows,
                          int64_t stride) override {
@@ -189,6 +249,10 @@ class CudaDevice final : public Device {
     SERVAL_CUDA(cudaMemsetAsync(target, 0, static_cast<size_t>(bytes), stream_));
   }
   void synchronize() override { SERVAL_CUDA(cudaStreamSynchronize(stream_)); }
+  bool asynchronous() const override { return true; }
+  std::unique_ptr<Readback> make_readback(int64_t bytes) override {
+    return std::make_unique<CudaReadback>(bytes, stream_);
+  }
 
   void* stream() override { return stream_; }
   void* fork(int side) override {

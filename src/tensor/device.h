@@ -31,6 +31,17 @@ class DeviceGraph {
   virtual void launch() = 0;
 };
 
+// A few numbers on their way from the device to the host, in the order of the device's work, while the host
+// goes on.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  // Bytes of the device into [offset, offset + bytes), as the work started so far leaves them.
+  virtual void copy(int64_t offset, const void* source, int64_t bytes) = 0;
+  // The bytes, once every copy so far is done.
+  virtual const void* wait() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -54,8 +65,18 @@ class Device {
                                    int64_t rows) = 0;
   virtual void copy_rows_to_host(void* target, const void* source, int64_t row_bytes, int64_t rows,
                                  int64_t stride) = 0;
+  // Fills `rows` rows of `row_bytes` that lie `stride` bytes apart. produce(part, first, bytes) is called for
+  // one part of the rows' bytes after another, of whole rows where there are several: it writes the bytes
+  // [first, first + bytes) to memory that the device reads while the next part is produced.
+  using Produce = std::function<void(void* part, int64_t first, int64_t bytes)>;
+  virtual void fill_rows(void* target, int64_t stride, int64_t row_bytes, int64_t rows,
+                         const Produce& produce);
   virtual void fill_zero(void* target, int64_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // Whether work goes on after the call that started it has returned.
+  virtual bool asynchronous() const { return false; }
+  virtual std::unique_ptr<Readback> make_readback(int64_t bytes);
 
   // What kernels take: a cudaStream_t, or nullptr on the CPU.
   virtual void* stream() { return nullptr; }

@@ -36,6 +36,7 @@ NormalBlock::NormalBlock(int64_t largest_tensor, double scale)
 }
 
 const std::vector<std::byte>& NormalBlock::block(DType dtype) const {
+  const std::lock_guard lock(mutex_);
   std::vector<std::byte>& numbers = blocks_[dtype];
   if (numbers.empty()) {
     numbers.resize(static_cast<size_t>(size_ * size_of(dtype)));
@@ -48,18 +49,22 @@ const std::vector<std::byte>& NormalBlock::block(DType dtype) const {
   return numbers;
 }
 
-void NormalBlock::read(const std::string& name, int64_t count, void* target, DType dtype) const {
+void NormalBlock::read(const std::string& name, int64_t first, int64_t count, void* target,
+                       DType dtype) const {
   const std::vector<std::byte>& numbers = block(dtype);
   const int64_t width = size_of(dtype);
-  auto* to = static_cast<std::byte*>(target);
-  int64_t from = static_cast<int64_t>(stable_hash(name) % static_cast<uint64_t>(size_));
-  while (count > 0) {
-    const int64_t part = std::min(count, size_ - from);
-    std::memcpy(to, numbers.data() + from * width, static_cast<size_t>(part * width));
-    to += part * width;
-    count -= part;
-    from = 0;
-  }
+  const auto start = static_cast<int64_t>(stable_hash(name) % static_cast<uint64_t>(size_));
+  parallel_for(0, count, int64_t{1} << 18, [&](int64_t begin, int64_t end) {
+    auto* to = static_cast<std::byte*>(target) + begin * width;
+    int64_t from = (start + first + begin) % size_, left = end - begin;
+    while (left > 0) {
+      const int64_t part = std::min(left, size_ - from);
+      std::memcpy(to, numbers.data() + from * width, static_cast<size_t>(part * width));
+      to += part * width;
+      left -= part;
+      from = 0;
+    }
+  });
 }
 
 RandomWeights::RandomWeights(const ParameterTable& table, double initializer_range)
@@ -75,14 +80,19 @@ std::optional<Shape> RandomWeights::shape(const std::string& name) const {
 }
 
 void RandomWeights::read(const std::string& name, void* target, DType dtype) const {
+  read_part(name, 0, slices_.at(name)->shape.elements(), target, dtype);
+}
+
+bool RandomWeights::read_part(const std::string& name, int64_t first, int64_t count, void* target,
+                              DType dtype) const {
   const ParameterSlice& slice = *slices_.at(name);
-  const int64_t count = slice.shape.elements();
   if (slice.init == Init::normal || slice.init == Init::lora_a) {
-    block_.read(name, count, target, dtype);
-    return;
+    block_.read(name, first, count, target, dtype);
+    return true;
   }
   const std::vector<float> values(static_cast<size_t>(count), slice.init == Init::ones ? 1.0f : 0.0f);
   convert_elements(values.data(), DType::f32, target, dtype, count);
+  return true;
 }
 
 Examples random_documents(int64_t rows, int64_t max_length, bool packed, int64_t vocab_size) {

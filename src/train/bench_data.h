@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,11 +18,13 @@ class NormalBlock {
  public:
   // At most 16 Mi numbers are drawn, less where no tensor has as many.
   NormalBlock(int64_t largest_tensor, double scale);
-  void read(const std::string& name, int64_t count, void* target, DType dtype) const;
+  // Elements [first, first + count) of the tensor of a name.
+  void read(const std::string& name, int64_t first, int64_t count, void* target, DType dtype) const;
 
  private:
   const std::vector<std::byte>& block(DType dtype) const;
   int64_t size_ = 0;
+  mutable std::mutex mutex_;
   mutable std::map<DType, std::vector<std::byte>> blocks_;  // the same numbers, rounded
 };
 
@@ -31,6 +34,8 @@ class RandomWeights final : public TensorSource {
   RandomWeights(const ParameterTable& table, double initializer_range);
   std::optional<Shape> shape(const std::string& name) const override;
   void read(const std::string& name, void* target, DType dtype) const override;
+  bool read_part(const std::string& name, int64_t first, int64_t count, void* target,
+                 DType dtype) const override;
   std::string where() const override { return "random weights"; }
 
  private:

@@ -1,6 +1,7 @@
 #include "train/checkpoints.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -71,6 +72,19 @@ std::vector<std::string> trained_states(const ParameterTable& table, const State
   return names;
 }
 
+std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states,
+                                           Role users) {
+  std::vector<std::string> names = trained_states(table, states);
+  std::set<std::string> known(names.begin(), names.end());
+  for (const Parameter& parameter : table.all()) {
+    if (parameter.role != users) continue;
+    for (const ParameterSlice& slice : parameter.slices)
+      if (!(slice.trained && states.contains(master_state(slice))) && known.insert(parameter.state).second)
+        names.push_back(parameter.state);
+  }
+  return names;
+}
+
 void write_training_state(const std::string& directory, const RunState& run, const ParameterTable& table,
                           const StateStore& states) {
   SafetensorsWriter writer(join_path(directory, "optimizer.safetensors"));
@@ -95,8 +109,9 @@ RunState read_training_state(const std::string& directory, const ParameterTable&
       fail("{}: the state '{}' is {} {}, expected {} {}; the checkpoint is of a run with other settings",
            path, name, entry->format_dtype, to_string(shape_of(*entry, path)), name_of(state.dtype),
            to_string(state.shape));
-    states.fill(name, 0, state.shape.elements(),
-                [&](void* target) { file.read(*entry, target, states.state(name).dtype); });
+    states.fill(name, 0, state.shape.elements(), [&](void* target, int64_t first, int64_t count) {
+      file.read_elements(*entry, first, count, target, state.dtype);
+    });
   }
   if (file.entries().size() != names.size())
     fail("{}: holds {} states, expected {}; the checkpoint is of a run with other settings", path,

@@ -33,6 +33,10 @@ struct RunState {
 // The states that training changes: masters, moments, and trained parameters without a master.
 std::vector<std::string> trained_states(const ParameterTable& table, const StateStore& states);
 
+// All that a checkpoint is written from: these, and the parameters that users load (adapters, or all
+// weights).
+std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states, Role users);
+
 void write_training_state(const std::string& directory, const RunState& run, const ParameterTable& table,
                           const StateStore& states);
 // Restores every trained state, and the copies that products read.

@@ -26,6 +26,7 @@ MemoryPlan memory_of(const TrainingSetup& setup, const SessionPlan& session) {
   else if (session.host_bytes() > 0)
     plan.rows.push_back({"offloaded inputs", session.host_bytes()});
   if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  if (!on_gpu) plan.rows.push_back({"checkpoint copy", setup.checkpoint_copy_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
   return plan;

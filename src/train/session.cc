@@ -173,17 +173,34 @@ Executor& Session::executor_for(const MicroBatch& micro) {
     std::unique_ptr<Executor> executor;
     if (arena.bytes <= arena_.bytes() && arena.host_bytes <= host_arena_.bytes())
       executor = make_executor(std::move(program), std::move(arena));
-    if (executor != nullptr) executor->set_check_nan(check_nan_);
+    if (executor != nullptr) configure(*executor);
     it = smaller_.emplace(tokens, std::move(executor)).first;
   }
   return it->second == nullptr ? *train_ : *it->second;
 }
 
+void Session::configure(Executor& executor) {
+  executor.set_check_nan(check_nan_ && &executor != eval_.get());
+  executor.set_observer(observe_);
+}
+
 void Session::set_check_nan(bool on) {
   check_nan_ = on;
-  for (Executor* executor : {train_.get(), update_.get()}) executor->set_check_nan(on);
+  for (Executor* executor : executors()) configure(*executor);
+}
+
+void Session::set_observer(std::function<void(const OpCall&, const Executor&)> observe) {
+  observe_ = std::move(observe);
+  for (Executor* executor : executors()) configure(*executor);
+}
+
+std::vector<Executor*> Session::executors() {
+  std::vector<Executor*> all;
+  for (Executor* executor : {train_.get(), update_.get(), eval_.get()})
+    if (executor != nullptr) all.push_back(executor);
   for (auto& [tokens, executor] : smaller_)
-    if (executor != nullptr) executor->set_check_nan(on);
+    if (executor != nullptr) all.push_back(executor.get());
+  return all;
 }
 
 std::vector<int64_t> Session::program_sizes() const {
@@ -231,7 +248,7 @@ void Session::prepare(const StepBatch& batch, const StepSettings& settings,
   if (preparation_.graphs && !update_->captured()) update_->capture();
 }
 
-StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
+int64_t Session::start_micro_steps(const StepBatch& batch, const StepSettings& settings) {
   int64_t labels = 0;
   for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
   const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
@@ -240,27 +257,65 @@ StepResult Session::accumulate(const StepBatch& batch, const StepSettings& setti
   for (size_t i = 0; i < batch.micro_batches.size(); ++i)
     start_micro_step(executor_for(batch.micro_batches[i]), batch.micro_batches[i], row_weight, settings,
                      static_cast<int64_t>(i));
-  const auto s = sums();
+  return labels;
+}
+
+namespace {
+
+constexpr int64_t kSumsBytes = 4 * sizeof(double), kStatsBytes = 2 * sizeof(double);
+
+StepResult result_of(const double* sums, int64_t labels) {
   StepResult result;
   result.labels = labels;
   if (labels > 0) {
-    result.loss = s[1] / static_cast<double>(labels);
-    result.accuracy = s[2] / static_cast<double>(labels);
+    result.loss = sums[1] / static_cast<double>(labels);
+    result.accuracy = sums[2] / static_cast<double>(labels);
   }
   return result;
 }
 
-StepResult Session::step(const StepBatch& batch, const StepSettings& settings) {
-  StepResult result = accumulate(batch, settings);
+}  // namespace
+
+StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
+  const int64_t labels = start_micro_steps(batch, settings);
+  return result_of(sums().data(), labels);
+}
+
+void Session::start_step(const StepBatch& batch, const StepSettings& settings) {
+  SERVAL_CHECK(in_flight_.size() < kMostInFlight, "a step is started before the last but one is collected");
+  std::unique_ptr<Readback>& figures = figures_[next_slot_];
+  if (figures == nullptr) figures = states_.device().make_readback(kSumsBytes + kStatsBytes);
+  const int64_t labels = start_micro_steps(batch, settings);
+  figures->copy(0, states_.data("loss.sums"), kSumsBytes);
+  states_.zero("loss.sums");
   update_->set_input("hyper",
                      std::vector<double>{settings.learning_rate, static_cast<double>(settings.step)});
   if (has_input(plan_.update, "random"))
     update_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, 0});
+  intact_ = false;
   update_->run();
-  std::vector<double> stats(2);
-  states_.read("optimizer.stats", stats.data());
-  result.grad_norm = stats[0];
+  figures->copy(kSumsBytes, states_.data("optimizer.stats"), kStatsBytes);
+  intact_ = true;
+  in_flight_.push_back({next_slot_, labels});
+  next_slot_ = (next_slot_ + 1) % kMostInFlight;
+}
+
+StepResult Session::collect_step() {
+  SERVAL_CHECK(!in_flight_.empty(), "no step was started");
+  const InFlight step = in_flight_.front();
+  in_flight_.pop_front();
+  const bool intact = std::exchange(intact_, false);  // where the device reports a failure of its work
+  const auto* figures = static_cast<const double*>(figures_[step.slot]->wait());
+  intact_ = intact;
+  StepResult result = result_of(figures, step.labels);
+  result.grad_norm = figures[kSumsBytes / sizeof(double)];
   return result;
+}
+
+StepResult Session::step(const StepBatch& batch, const StepSettings& settings) {
+  SERVAL_CHECK(in_flight_.empty(), "steps are collected in their order");
+  start_step(batch, settings);
+  return collect_step();
 }
 
 std::pair<double, int64_t> Session::evaluate(const MicroBatch& batch) {

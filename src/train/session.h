@@ -6,8 +6,14 @@
 //   Session session(std::move(plan), *device);
 //   load_parameters(session.parameters(), Role::weight, checkpoint, session.states());
 //   StepResult r = session.step(batch, {.learning_rate = lr, .step = 1});
+//
+// or, so that a GPU never waits for the host: start_step() of the next batch before collect_step() of the
+// last.
 #pragma once
+#include <array>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -92,8 +98,17 @@ class Session {
   // batch is run by a smaller program (two to six eighths of the capacity).
   std::vector<int64_t> program_sizes() const;
 
-  // Forward and backward of every micro-batch, then the update.
+  // Starts forward and backward of every micro-batch and the update; on a GPU it returns before they are
+  // done. At most kMostInFlight steps may be started and not collected.
+  void start_step(const StepBatch& batch, const StepSettings& settings);
+  // What the oldest step that is not collected gave; waits for it.
+  StepResult collect_step();
+  int64_t steps_in_flight() const { return static_cast<int64_t>(in_flight_.size()); }
+  static constexpr size_t kMostInFlight = 2;
+  // Both at once.
   StepResult step(const StepBatch& batch, const StepSettings& settings);
+  // False once an update was begun and failed: the states are those of no step.
+  bool states_intact() const { return intact_; }
   // As step(), without the update: gradients stay in their states. For tests.
   StepResult accumulate(const StepBatch& batch, const StepSettings& settings);
   // Adds the micro-batch's sums; mean NLL = first / second.
@@ -104,6 +119,8 @@ class Session {
   const SessionPlan& plan() const { return plan_; }
   Executor& train_executor() { return *train_; }
   void set_check_nan(bool on);
+  // Of every executor; see Executor::set_observer. For tests.
+  void set_observer(std::function<void(const OpCall&, const Executor&)> observe);
   Executor* eval_executor() { return eval_.get(); }
   Executor& update_executor() { return *update_; }
 
@@ -113,7 +130,15 @@ class Session {
   void start_micro_step(Executor& executor, const MicroBatch& micro, float row_weight,
                         const StepSettings& settings, int64_t index);
   void warm_up(Executor& executor, const MicroBatch& micro, const StepSettings& settings);
+  int64_t start_micro_steps(const StepBatch& batch, const StepSettings& settings);  // returns the labels
+  void configure(Executor& executor);
+  std::vector<Executor*> executors();
   std::vector<double> sums();
+
+  struct InFlight {
+    size_t slot = 0;  // of figures_
+    int64_t labels = 0;
+  };
 
   SessionPlan plan_;
   StateStore states_;
@@ -121,7 +146,11 @@ class Session {
   std::unique_ptr<Executor> train_, eval_, update_;
   std::map<int64_t, std::unique_ptr<Executor>> smaller_;  // by tokens
   std::set<const Executor*> warm_;
-  bool prepared_ = false, check_nan_ = false;
+  bool prepared_ = false, check_nan_ = false, intact_ = true;
+  std::function<void(const OpCall&, const Executor&)> observe_;
+  std::array<std::unique_ptr<Readback>, kMostInFlight> figures_;  // loss.sums, then optimizer.stats
+  size_t next_slot_ = 0;
+  std::deque<InFlight> in_flight_;
   SessionPreparation preparation_;
 };
 

@@ -9,6 +9,8 @@
 #include "base/pattern.h"
 #include "base/text.h"
 #include "data/preview.h"
+#include "run/state_store.h"
+#include "train/checkpoints.h"
 #include "train/read_examples.h"
 #include "train/training_run.h"
 
@@ -123,13 +125,45 @@ void check_adapter_targets(const TrainingSetup& setup) {
        join(std::vector<std::string>(last_parts.begin(), last_parts.end()), ", "));
 }
 
+// Whether a checkpoint is saved before the last step, where one would be written beside the training.
+bool saves_on_the_way(const TrainingSetup& setup) {
+  const TrainConfig& c = setup.config;
+  if (c.save_strategy == "no") return false;
+  const int64_t every = c.save_strategy == "epoch" ? setup.steps_per_epoch : c.save_steps;
+  return every > 0 && (setup.total_steps == 0 || every < setup.total_steps);
+}
+
+// Huge states are written while training waits: a copy of them would take memory that others need.
+void choose_checkpoint_copy(TrainingSetup& setup) {
+  if (!saves_on_the_way(setup)) return;
+  StateStore states(*setup.device);
+  states.declare(setup.plan.train);
+  states.declare(setup.plan.update);
+  StateStore copy(*setup.device);
+  copy.declare(
+      states, checkpoint_states(setup.plan.parameters, states, setup.adapter ? Role::adapter : Role::weight));
+  constexpr int64_t kShareOfHost = 4, kShareOfRun = 10;
+  const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
+  const auto fits_host = [&] {
+    const int64_t total = memory_plan(setup).total, limit = setup.config.memory_limit.value_or(INT64_MAX);
+    return copy.bytes() <= std::min(total / kShareOfRun, limit - total);
+  };
+  const bool fits =
+      on_gpu ? copy.bytes() <= make_cpu_device()->free_memory() / kShareOfHost : fits_host();
+  if (fits)
+    setup.checkpoint_copy_bytes = copy.bytes();
+  else
+    log_info("checkpoints are written while training waits: a copy of {} in memory would be too large",
+             human_bytes(copy.bytes()));
+}
+
 }  // namespace
 
-TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::shared_ptr<Device> device) {
   if (config.num_threads > 0) set_num_threads(static_cast<int>(config.num_threads));
   TrainingSetup setup;
   setup.config = config;
-  setup.device = make_device(config.device);
+  setup.device = device != nullptr ? std::move(device) : make_device(config.device);
   PretrainedOptions options{.model = config.model_name_or_path,
                             .init = config.init,
                             .adapter = config.adapter_name_or_path,
@@ -192,6 +226,7 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data) {
   }
 
   setup.plan = plan_within_memory(setup, std::move(session));
+  choose_checkpoint_copy(setup);
   check_adapter_targets(setup);
   if (setup.plan.trained_parameters() == 0)
     fail("nothing is trained: trainable and frozen leave no parameter");

@@ -1,8 +1,9 @@
 #include "train/training_run.h"
 
 #include <cmath>
-#include <limits>
+#include <deque>
 
+#include "base/background_task.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -41,12 +42,14 @@ class TrainingRun {
     metrics_.emplace(config_.output_dir, state_.step);
     progress_.emplace(state_.step, setup_.total_steps, config_.progress);
     session_.set_check_nan(config_.check_nan);
+    session_.set_observer(setup_.observer);
     catch_stop_signals();
-    const int64_t first_step = state_.step;
-    while (state_.step < setup_.total_steps && !stop_requested()) {
-      one_step();
-      if (due(config_.eval_strategy, config_.eval_steps)) evaluate();
-      if (due(config_.save_strategy, config_.save_steps)) save_checkpoint();
+    first_step_ = started_ = state_.step;
+    state_.data = setup_.data.train->state();
+    try {
+      train();
+    } catch (const DeviceError& error) {
+      rescue(error);
     }
     progress_->finish();
     if (state_.step < setup_.total_steps) {
@@ -54,11 +57,59 @@ class TrainingRun {
       log_info("stopped by a signal at step {}; continue with --resume-from-checkpoint", state_.step);
       return 128 + stop_signal();
     }
-    finish(first_step);
+    writer_.wait();
+    finish();
     return 0;
   }
 
  private:
+  // A step that was started and whose figures have not arrived.
+  struct Started {
+    StepSettings settings;
+    double epoch = 0;
+    int64_t tokens = 0;
+    Json data;  // the place in the data behind its batch
+  };
+
+  // A GPU is given the next step before the figures of the last one are read, so that it never waits; what
+  // looks at the states or ends the run first collects all.
+  void train() {
+    const int64_t ahead = device_->asynchronous() ? 1 : 0;
+    while (started_ < setup_.total_steps && !stop_requested()) {
+      start_step();
+      const bool evaluation = due(config_.eval_strategy, config_.eval_steps),
+                 save = due(config_.save_strategy, config_.save_steps);
+      collect_steps(evaluation || save ? 0 : ahead);
+      if (evaluation) evaluate();
+      if (save) save_checkpoint();
+      if (writer_.failed()) writer_.wait();
+    }
+    collect_steps(0);
+  }
+
+  // The device failed, perhaps because another program took its memory. What was learned is saved where the
+  // states are those of a whole step.
+  [[noreturn]] void rescue(const DeviceError& error) {
+    progress_->finish();
+    std::string obstacle;
+    try {
+      writer_.wait();
+      if (!session_.states_intact()) fail("the update of step {} was cut short", state_.step + 1);
+      collect_steps(0);
+      if (state_.step > first_step_) save_checkpoint(true);
+    } catch (const UserError& second) {
+      obstacle = second.what();
+    }
+    const auto saved = checkpoint_steps(config_.output_dir);
+    const std::string last = saved.empty() ? "no checkpoint was saved before"
+                                           : fmt::format("continue from {} with --resume-from-checkpoint",
+                                                         checkpoint_path(config_.output_dir, saved.back()));
+    if (!obstacle.empty())
+      fail("{}; step {} could not be saved: {}; {}", error.what(), state_.step, obstacle, last);
+    if (state_.step == first_step_) fail("{}; no step was done", error.what());
+    fail("{}; step {} is saved: {}", error.what(), state_.step, last);
+  }
+
   // Before weights are read: what is wrong with the directory is said at once.
   void check_output_directory() const {
     make_directories(config_.output_dir);
@@ -114,26 +165,45 @@ class TrainingRun {
     initialize_parameters(table, Role::adapter, 0, static_cast<uint64_t>(config_.seed), session_.states());
   }
 
-  void one_step() {
+  void start_step() {
     const StepBatch batch = setup_.data.train->next();
-    const double lr = config_.learning_rate * setup_.schedule.factor(state_.step);
-    const StepSettings settings{
-        .learning_rate = lr, .step = state_.step + 1, .seed = static_cast<uint64_t>(config_.seed)};
+    const StepSettings settings{.learning_rate = config_.learning_rate * setup_.schedule.factor(started_),
+                                .step = started_ + 1,
+                                .seed = static_cast<uint64_t>(config_.seed)};
     if (!prepared_) prepare(batch, settings);
     prepared_ = true;
-    const StepResult result = session_.step(batch, settings);
-    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+    session_.start_step(batch, settings);
+    in_flight_.push_back({settings, batch.epoch, batch.num_tokens, setup_.data.train->state()});
+    ++started_;
+  }
+
+  void collect_steps(int64_t left) {
+    while (session_.steps_in_flight() > left) {
+      const StepResult result = session_.collect_step();
+      const Started step = std::move(in_flight_.front());
+      in_flight_.pop_front();
+      take(step, result);
+    }
+  }
+
+  // The figures of a step, in the order of the steps.
+  void take(const Started& step, const StepResult& result) {
+    const double lr = step.settings.learning_rate;
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+      writer_.wait();
       fail(
           "step {}: the loss is {} and the gradient norm {}; a lower learning_rate may help, --check-nan "
           "names the op "
           "where it began; the last checkpoint is unharmed",
           state_.step + 1, result.loss, result.grad_norm);
+    }
     ++state_.step;
-    state_.epoch = batch.epoch;
-    state_.total_tokens += batch.num_tokens;
+    state_.epoch = step.epoch;
+    state_.data = step.data;
+    state_.total_tokens += step.tokens;
     state_.window_loss += result.loss;
     state_.window_labels += result.labels;
-    state_.window_tokens += batch.num_tokens;
+    state_.window_tokens += step.tokens;
     ++state_.window_steps;
     const bool logged =
         state_.step % config_.logging_steps == 0 || state_.step == setup_.total_steps || state_.step == 1;
@@ -141,7 +211,7 @@ class TrainingRun {
                        .loss = state_.window_loss / static_cast<double>(state_.window_steps),
                        .learning_rate = lr,
                        .grad_norm = result.grad_norm,
-                       .tokens = batch.num_tokens,
+                       .tokens = step.tokens,
                        .logged = logged});
     if (!logged) return;
     Json entry = Json::object();
@@ -164,17 +234,14 @@ class TrainingRun {
       if (file_exists(table)) load_product_table(device_->kind(), read_file(table, 16 << 20));
     }
     session_.prepare(batch, settings, {.graphs = config_.graphs, .measure_products = !config_.deterministic});
-    write_product_table(config_.output_dir);
-  }
-
-  void write_product_table(const std::string& directory) const {
     const std::string table = product_table(device_->kind());
-    if (!table.empty()) write_file_atomically(join_path(directory, kProductTable), table);
+    if (!table.empty()) write_file_atomically(join_path(config_.output_dir, kProductTable), table);
   }
 
+  // After the step that was started last.
   bool due(const std::string& strategy, int64_t steps) const {
-    if (strategy == "steps") return steps > 0 && state_.step % steps == 0;
-    return strategy == "epoch" && state_.step % setup_.steps_per_epoch == 0;
+    if (strategy == "steps") return steps > 0 && started_ % steps == 0;
+    return strategy == "epoch" && started_ % setup_.steps_per_epoch == 0;
   }
 
   void evaluate() {
@@ -197,16 +264,54 @@ class TrainingRun {
     metrics_->record(entry);
   }
 
-  void save_checkpoint() {
-    const std::string path = checkpoint_path(config_.output_dir, state_.step);
+  // On the way it is written beside the training, from a copy of the states; the last one of a run, or where
+  // `in_line` says so, is written from the states themselves.
+  void save_checkpoint(bool in_line = false) {
+    writer_.wait();
     if (last_saved_ == state_.step) return;
-    state_.data = setup_.data.train->state();
-    AtomicDirectory directory(path);
-    write_training_state(directory.path(), state_, session_.parameters(), session_.states());
+    in_line =
+        in_line || setup_.checkpoint_copy_bytes == 0 || state_.step == setup_.total_steps || stop_requested();
+    CheckpointFiles files{state_, trainer_state().dump(2) + "\n", product_table(device_->kind())};
+    if (in_line) {
+      write_checkpoint(files, session_.states());
+      last_saved_ = state_.step;
+      return;
+    }
+    if (!copy_) {
+      copy_.emplace(*host_);
+      copy_->declare(session_.states(), checkpoint_states(session_.parameters(), session_.states(),
+                                                          setup_.adapter ? Role::adapter : Role::weight));
+      copy_->allocate();
+    }
+    copy_->copy_from(session_.states());
+    last_saved_ = state_.step;
+    writer_.start([this, files = std::move(files)] { write_checkpoint(files, *copy_); });
+  }
+
+  // What a checkpoint holds beside the states.
+  struct CheckpointFiles {
+    RunState run;
+    std::string trainer_state, product_table;
+  };
+
+  // Reads nothing that training changes, but for `states`.
+  void write_checkpoint(const CheckpointFiles& files, const StateStore& states) const {
+    AtomicDirectory directory(checkpoint_path(config_.output_dir, files.run.step));
+    write_training_state(directory.path(), files.run, session_.parameters(), states);
     if (setup_.adapter)
-      write_adapter(directory.path(), *setup_.adapter, session_.parameters(), session_.states());
+      write_adapter(directory.path(), *setup_.adapter, session_.parameters(), states);
     else
-      write_model(directory.path(), nullptr);
+      write_model(directory.path(), nullptr, states);
+    write_file_atomically(join_path(directory.path(), "trainer_state.json"), files.trainer_state);
+    write_file_atomically(join_path(directory.path(), "serval.yaml"), to_yaml(resolved_.settings));
+    write_memory_options(directory.path(), session_.plan().options.memory);
+    if (!files.product_table.empty())
+      write_file_atomically(join_path(directory.path(), kProductTable), files.product_table);
+    directory.commit();
+    remove_old_checkpoints(config_.output_dir, config_.save_total_limit);
+  }
+
+  Json trainer_state() const {
     Json history = Json::object();
     history.set("epoch", Json(state_.epoch));
     history.set("global_step", Json(state_.step));
@@ -215,16 +320,11 @@ class TrainingRun {
     history.set("num_input_tokens_seen", Json(state_.total_tokens));
     history.set("num_train_epochs", Json(config_.num_train_epochs));
     history.set("train_batch_size", Json(config_.per_device_train_batch_size));
-    write_file_atomically(join_path(directory.path(), "trainer_state.json"), history.dump(2) + "\n");
-    write_file_atomically(join_path(directory.path(), "serval.yaml"), to_yaml(resolved_.settings));
-    write_memory_options(directory.path(), session_.plan().options.memory);
-    write_product_table(directory.path());
-    directory.commit();
-    last_saved_ = state_.step;
-    remove_old_checkpoints(config_.output_dir, config_.save_total_limit);
+    return history;
   }
 
-  MergeReport write_model(const std::string& directory, const AdapterConfig* adapter) {
+  MergeReport write_model(const std::string& directory, const AdapterConfig* adapter,
+                          const StateStore& states) const {
     MergeOptions options;
     options.config_json = setup_.model.config_json();
     options.model_directory = config_.tokenizer_name_or_path.empty()
@@ -232,10 +332,10 @@ class TrainingRun {
                                   : resolve_model(config_.tokenizer_name_or_path);
     options.adapter = adapter;
     options.dtype = setup_.model.stored_dtype();
-    return write_merged_checkpoint(directory, options, session_.parameters(), session_.states());
+    return write_merged_checkpoint(directory, options, session_.parameters(), states);
   }
 
-  void finish(int64_t first_step) {
+  void finish() {
     metrics_->write_plot();
     if (setup_.adapter) {
       write_adapter(config_.output_dir, *setup_.adapter, session_.parameters(), session_.states());
@@ -243,7 +343,7 @@ class TrainingRun {
       if (config_.merge) {
         const std::string path = join_path(config_.output_dir, "merged");
         AtomicDirectory directory(path);
-        const MergeReport report = write_model(directory.path(), &*setup_.adapter);
+        const MergeReport report = write_model(directory.path(), &*setup_.adapter, session_.states());
         directory.commit();
         log_info(
             "merged checkpoint: {} ({} modules; rounding to {} changes at most {:.2f} % of an adapter's "
@@ -252,11 +352,11 @@ class TrainingRun {
             report.worst_module.empty() ? "none" : report.worst_module);
       }
     } else {
-      write_model(config_.output_dir, nullptr);
+      write_model(config_.output_dir, nullptr, session_.states());
       log_info("checkpoint: {}", config_.output_dir);
     }
     const double seconds = progress_->seconds();
-    log_info("{} steps in {}, peak memory {}", state_.step - first_step, human_duration(seconds),
+    log_info("{} steps in {}, peak memory {}", state_.step - first_step_, human_duration(seconds),
              human_bytes(peak_resident_bytes()));
   }
 
@@ -265,12 +365,16 @@ class TrainingRun {
   const ResolvedTrain& resolved_;
   std::shared_ptr<Device> device_;
   Session session_;
-  RunState state_;
-  int64_t last_saved_ = -1;
+  RunState state_;  // after the last step whose figures have arrived
+  int64_t first_step_ = 0, started_ = 0, last_saved_ = -1;
+  std::deque<Started> in_flight_;
   bool prepared_ = false;
   std::string resumed_from_;  // a checkpoint, or ""
   std::optional<Metrics> metrics_;
   std::optional<Progress> progress_;
+  std::unique_ptr<Device> host_ = make_cpu_device();
+  std::optional<StateStore> copy_;
+  BackgroundTask writer_;  // last: it ends before what it reads
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 //   TrainingSetup setup = prepare_training(resolved.config);      // opens model and data, plans; reads no
 //   weights log_line(describe_plan(setup)); run_training(setup, resolved);
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,13 +35,18 @@ struct TrainingSetup {
   std::optional<AdapterConfig> adapter;  // what is trained; absent for full fine-tuning
   TrainingData data;                     // empty for `serval plan` without a dataset
   SessionPlan plan;
+  // Bytes of the host's copy that a checkpoint is written from while training goes on; 0: none is made.
+  int64_t checkpoint_copy_bytes = 0;
+  std::function<void(const OpCall&, const Executor&)> observer;  // of every call of the run; for tests
   int64_t steps_per_epoch = 0, total_steps = 0;
   Schedule schedule;
 };
 
 // Reads and tokenises the datasets, reports what was found, plans. `with_data` false: capacities come from
-// batch size and max_length alone, and no dataset is opened.
-TrainingSetup prepare_training(const TrainConfig& config, bool with_data);
+// batch size and max_length alone, and no dataset is opened. `device`: instead of the one that the
+// configuration names.
+TrainingSetup prepare_training(const TrainConfig& config, bool with_data,
+                               std::shared_ptr<Device> device = nullptr);
 
 // Trains, evaluates, saves. Returns the exit code: 0, or 130/143 when a signal ended it early (after saving).
 int run_training(TrainingSetup& setup, const ResolvedTrain& resolved);

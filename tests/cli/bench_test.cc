@@ -127,6 +127,30 @@ TEST(Bench, ProfileForThePlan) {
                "is the profile of another device (another machine)");
 }
 
+TEST(Bench, LoadTellsHowFastACheckpointIsRead) {
+  const Json r = bench_json({"load", "--model", tiny_model()});
+  EXPECT_EQ(r.at("target").as_string(), "load");
+  EXPECT_EQ(r.at("parameters").as_int(), 43168);
+  EXPECT_EQ(r.at("file_bytes").as_int(), file_size(tiny_model() + "/model.safetensors"));
+  for (const char* key :
+       {"first_read_bytes_per_second", "second_read_bytes_per_second", "load_bytes_per_second"})
+    EXPECT_GT(r.at(key).as_double(), 0) << key;
+  EXPECT_NEAR(r.at("share_of_limit").as_double() * r.at("second_read_bytes_per_second").as_double(),
+              r.at("load_bytes_per_second").as_double(), 1e-6 * r.at("load_bytes_per_second").as_double());
+  // Random weights of a configuration are written to a directory that is gone afterwards.
+  const std::string root = scratch_directory(), temporary = root + "/tmp";
+  make_directories(temporary);
+  const std::string config = write_file(root, "config.json", tiny_config().dump(2));
+  const Finished run = run_serval({"bench", "load", "--config", config, "--device", "cpu"},
+                                  {.environment = {"TMPDIR=" + temporary}});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.out, "random weights: 43.2 K parameters");
+  EXPECT_HAS(run.out, "of the slowest of these");
+  EXPECT_TRUE(list_directory(temporary).empty());
+  EXPECT_FAILS(run_serval({"bench", "load", "--model", "./none", "--device", "cpu"}), 1, "./none");
+  EXPECT_FAILS(run_serval({"bench", "load", "--model", "./none", "--config", config}), 2, "give one of them");
+}
+
 TEST(Bench, WrongWords) {
   EXPECT_FAILS(run_serval({"bench", "--shape", "qwen3-0.7b"}), 2, "did you mean 'qwen3-0.6b'?");
   EXPECT_FAILS(run_serval({"bench", "gmm"}), 2, "did you mean 'gemm'?");

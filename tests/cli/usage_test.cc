@@ -126,5 +126,52 @@ TEST(Plan, ProfileOfAnotherMachine) {
   EXPECT_NEAR(plan.at("step_seconds").as_double(), plan.at("step_flops").as_double() / 5e8, 1e-9);
 }
 
+// A GPU is planned for where there is none: the memory it has, and the programs that it would run.
+TEST(Plan, ForAGpuThatIsElsewhere) {
+  const std::string root = scratch_directory();
+  const std::vector<std::string> words = {"plan", "--model", tiny_model(), "--max-length",
+                                          "64",   "--json",  "--device"};
+  const auto plan = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), words.begin(), words.end());
+    return run_serval(more);
+  };
+  Finished run = plan({"cuda", "--device-profile", "h200"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json there = Json::parse(run.out, "plan --json");
+  EXPECT_EQ(there.at("device").as_string(), "NVIDIA H200");
+  EXPECT_EQ(there.at("free_bytes").as_int() >> 30, 139);
+  EXPECT_EQ(there.at("fits"), Json(true));
+  EXPECT_NEAR(there.at("step_seconds").as_double(), there.at("step_flops").as_double() / (0.81 * 6.97e14),
+              1e-9);
+  run = plan({"cpu"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json here = Json::parse(run.out, "plan --json");
+  // Rows beside the weights hold an adapter's columns there, and a GPU has scratch of its own.
+  EXPECT_NE(there.at("arena_bytes"), here.at("arena_bytes"));
+  run = plan({"cuda"});
+  if (run.exit_code == 0) {
+    const Json measured = Json::parse(run.out, "plan --json");
+    EXPECT_EQ(there.at("arena_bytes"), measured.at("arena_bytes"));
+    EXPECT_EQ(there.at("memory_bytes").dump(), measured.at("memory_bytes").dump());
+  } else {
+    EXPECT_FAILS(run, 1, "--profile plans for a GPU that is not here (h200, or a file)");
+  }
+  // Too small a GPU is told so.
+  const std::string small = write_file(
+      root, "p.json",
+      R"({"name": "small", "kind": "cuda", "memory_bytes": 1000000, "product_flops_per_second": 1e9})");
+  run = plan({"cuda", "--profile", small});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(Json::parse(run.out, "plan --json").at("fits"), Json(false));
+  EXPECT_FAILS(plan({"cpu", "--profile", "h200"}), 2, "device is cpu but the profile is of NVIDIA H200");
+  EXPECT_FAILS(plan({"cuda", "--profile", "h300"}), 1, "no built-in profile: there is h200");
+  const std::string wrong =
+      write_file(root, "wrong.json", R"({"name": "small", "kind": "cuda", "product_flops_per_second": 1e9})");
+  EXPECT_FAILS(plan({"cuda", "--profile", wrong}), 1, "memory_bytes");
+  const std::string kind = write_file(
+      root, "kind.json", R"({"name": "x", "kind": "tpu", "memory_bytes": 5, "product_flops_per_second": 1})");
+  EXPECT_FAILS(plan({"cuda", "--profile", kind}), 1, "kind is none of cuda and cpu");
+}
+
 }  // namespace
 }  // namespace serval::testing

@@ -84,6 +84,31 @@ TEST(SafetensorsRead, RowsIntoAWiderTensor) {
   file.read_rows(file.at("model.layers.0.weight"), 3, 0, row, DType::f32, 5);
 }
 
+TEST(SafetensorsRead, ElementsOfATensorByManyThreads) {
+  constexpr int64_t kCount = 3'000'001;
+  const std::string path = join_path(scratch_directory(), "long.safetensors");
+  SafetensorsWriter writer(path);
+  writer.add("a", DType::u8, {3},
+             [](void* target) { std::memset(target, 1, 3); });  // what follows is unaligned
+  writer.add("w", DType::bf16, {kCount}, [](void* target) {
+    for (int64_t i = 0; i < kCount; ++i)
+      static_cast<BFloat16*>(target)[i] = BFloat16(static_cast<float>(i % 251));
+  });
+  writer.write();
+  const SafetensorsFile file(path);
+  std::vector<float> part(static_cast<size_t>(kCount) - 8);
+  file.read_elements(file.at("w"), 7, kCount - 8, part.data(), DType::f32);
+  for (size_t i = 0; i < part.size(); ++i) ASSERT_EQ(part[i], static_cast<float>((i + 7) % 251)) << i;
+  std::vector<BFloat16> narrow(static_cast<size_t>(kCount));
+  file.read_elements(file.at("w"), 0, kCount, narrow.data(), DType::bf16);
+  EXPECT_EQ(static_cast<float>(narrow[static_cast<size_t>(kCount) - 1]),
+            static_cast<float>((kCount - 1) % 251));
+  file.read_elements(file.at("w"), kCount, 0, narrow.data(), DType::bf16);
+  // A file that becomes shorter while it is read is an error, not a crash.
+  std::filesystem::resize_file(path, 1 << 20);
+  EXPECT_REFUSED(file.read(file.at("w"), narrow.data(), DType::bf16), "it became shorter");
+}
+
 int64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   int64_t total = 0, resident = 0;

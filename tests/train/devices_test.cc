@@ -163,6 +163,63 @@ TEST_P(DevicesAgree, LossAndGradients) {
   }
 }
 
+// Steps whose figures are read a step late, against steps that are waited for.
+TEST(DevicesAhead, StepsAheadOfTheirFiguresAreTheSame) {
+  const std::vector<MicroBatch> batches = {batch_of({150, 1, 212, 37}), batch_of({90, 33}), batch_of({400})};
+  for (const auto& device : testing::devices()) {
+    const auto run = [&](bool ahead) {
+      SessionOptions options;
+      options.device = device->kind();
+      options.model = small_config();
+      options.network.compute = DType::bf16;
+      options.network.deterministic = true;
+      options.network.adapter = [](const std::string&) { return ModuleAdapter{.rank = 16, .dropout = 0.1}; };
+      options.train_capacity = {420, 8, 420};
+      options.update.max_grad_norm = 1;
+      Session session(plan_session(options), *device);
+      for (const Role role : {Role::weight, Role::adapter})
+        initialize_parameters(session.parameters(), role, 0.08, 1, session.states());
+      const auto settings = [](int64_t step) {
+        return StepSettings{.learning_rate = 1e-3, .step = step, .seed = 5};
+      };
+      session.prepare({.micro_batches = batches}, settings(1), {.measure_products = false});
+      std::vector<StepResult> results;
+      for (int64_t step = 1; step <= 9; ++step) {
+        const auto at = static_cast<size_t>(step);
+        // Steps of one to three micro-batches: what the next one writes must not reach the last one's
+        // figures.
+        StepBatch batch;
+        for (size_t i = 0; i <= at % 3; ++i) batch.micro_batches.push_back(batches[(at + i) % 3]);
+        session.start_step(batch, settings(step));
+        EXPECT_EQ(session.steps_in_flight(), ahead && step > 1 ? 2 : 1);
+        if (!ahead || step > 1) results.push_back(session.collect_step());
+      }
+      while (session.steps_in_flight() > 0) results.push_back(session.collect_step());
+      std::vector<float> adapter;
+      for (const Parameter& parameter : session.parameters().all())
+        if (parameter.role == Role::adapter)
+          for (const ParameterSlice& slice : parameter.slices) {
+            std::vector<float> values(static_cast<size_t>(slice.shape.elements()));
+            read_slice(parameter, slice, session.states(), values.data(), DType::f32);
+            adapter.insert(adapter.end(), values.begin(), values.end());
+          }
+      return std::pair(results, adapter);
+    };
+    const auto [now, weights] = run(false);
+    const auto [late, late_weights] = run(true);
+    ASSERT_EQ(now.size(), 9u);
+    ASSERT_EQ(late.size(), 9u);
+    for (size_t i = 0; i < now.size(); ++i) {
+      EXPECT_EQ(now[i].loss, late[i].loss) << device->name() << ", step " << i + 1;
+      EXPECT_EQ(now[i].grad_norm, late[i].grad_norm) << device->name() << ", step " << i + 1;
+      EXPECT_EQ(now[i].accuracy, late[i].accuracy) << device->name() << ", step " << i + 1;
+      EXPECT_EQ(now[i].labels, late[i].labels);
+    }
+    EXPECT_EQ(weights, late_weights);
+    EXPECT_NE(now[0].loss, now[8].loss);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, DevicesAgree,
                          ::testing::Values(DeviceCase{"r16", {16}}, DeviceCase{"r32", {32}},
                                            DeviceCase{"r64", {64}}, DeviceCase{"ranks_differ", {16, 8, 4}},
