@@ -170,7 +170,7 @@ TEST(DevicesAhead, StepsAheadOfTheirFiguresAreTheSame) {
     const auto run = [&](bool ahead) {
       SessionOptions options;
       options.device = device->kind();
-      options.model = small_config();
+      options.model = small_config(2);
       options.network.compute = DType::bf16;
       options.network.deterministic = true;
       options.network.adapter = [](const std::string&) { return ModuleAdapter{.rank = 16, .dropout = 0.1}; };
