@@ -133,7 +133,7 @@ TEST(BadInput, CheckNanNamesTheOp) {
   const std::string where = "forward of 'model.layers.1.mlp.down_proj' (op linear)";
   Words words = train_with(model, data, root + "/out");
   EXPECT_FAILS(run_serval(words), 1, "--check-nan names the op");
-  EXPECT_TRUE(list_directory(root + "/out") == (Words{"metrics.jsonl", "recompute.json", "serval.yaml"}));
+  EXPECT_TRUE(files_of_run(root + "/out") == (Words{"metrics.jsonl", "recompute.json", "serval.yaml"}));
   words.push_back("--check-nan"), words.push_back("--overwrite-output-dir");
   EXPECT_FAILS(run_serval(words), 1, where);
   for (const bool check : {false, true}) {

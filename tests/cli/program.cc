@@ -158,6 +158,12 @@ std::string model_folder(const std::string& path, const Json& changes) {
   return path;
 }
 
+std::vector<std::string> files_of_run(const std::string& directory) {
+  std::vector<std::string> names = list_directory(directory);
+  std::erase(names, "product_algorithms.txt");
+  return names;
+}
+
 const std::string& tiny_model() {
   static const std::string path = [] {
     const std::string init = model_folder(process_folder() + "/init", Json()),

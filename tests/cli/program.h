@@ -55,6 +55,9 @@ class Process {
 Finished run_serval(const std::vector<std::string>& words);
 Finished run_serval(const std::vector<std::string>& words, const Process::Options& options);
 
+// What a run left in a directory, without the table of products that only a GPU writes.
+std::vector<std::string> files_of_run(const std::string& directory);
+
 // A random two-layer Llama of 43 K parameters in bf16 with the demo's tokenizer and chat template, made by
 // `serval train --init` once per test program.
 const std::string& tiny_model();

@@ -68,10 +68,10 @@ TEST(Train, LeavesCompleteFiles) {
                   {"--max-steps", "6", "--logging-steps", "1", "--eval-dataset", data, "--eval-steps", "3",
                    "--save-steps", "2", "--save-total-limit", "2", "--packing"}));
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_EQ(list_directory(out),
+  EXPECT_EQ(files_of_run(out),
             (Words{"adapter_config.json", "adapter_model.safetensors", "checkpoint-4", "checkpoint-6",
                    "loss.svg", "merged", "metrics.jsonl", "recompute.json", "serval.yaml"}));
-  EXPECT_EQ(list_directory(out + "/checkpoint-6"),
+  EXPECT_EQ(files_of_run(out + "/checkpoint-6"),
             (Words{"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors",
                    "recompute.json", "serval.yaml", "state.json", "trainer_state.json"}));
   EXPECT_EQ(list_directory(out + "/merged"),
@@ -233,7 +233,7 @@ TEST(Train, MemoryLimitIsFittedTensorByTensor) {
     return std::vector<std::string>{"--memory-limit", std::to_string(bytes)};
   };
   EXPECT_EQ(plan(limit(cheap)).at("recompute").as_string(), "cheap");
-  EXPECT_EQ(plan(limit(blocks)).at("total_bytes").as_int(), blocks);
+  EXPECT_LE(plan(limit(blocks)).at("total_bytes").as_int(), blocks);
   const int64_t between = (cheap + blocks) / 2;
   const Json fitted = plan(limit(between));
   EXPECT_EQ(fitted.at("recompute").as_string(), "fitted");
