@@ -67,7 +67,8 @@ Program small_program(const DecoderConfig& config, NetworkOptions options, int64
   if (lora_rank > 0)
     options.adapter = [lora_rank](const std::string&) { return ModuleAdapter{.rank = lora_rank}; };
   return build_train_program(config, options, {.tokens = 64, .documents = 1, .labels = 64},
-                             {.recompute = lora_rank > 0 ? Recompute::cheap : Recompute::none}, table, device);
+                             {.recompute = lora_rank > 0 ? Recompute::cheap : Recompute::none}, table,
+                             device);
 }
 
 }  // namespace

@@ -148,8 +148,7 @@ void choose_checkpoint_copy(TrainingSetup& setup) {
     const int64_t total = memory_plan(setup).total, limit = setup.config.memory_limit.value_or(INT64_MAX);
     return copy.bytes() <= std::min(total / kShareOfRun, limit - total);
   };
-  const bool fits =
-      on_gpu ? copy.bytes() <= make_cpu_device()->free_memory() / kShareOfHost : fits_host();
+  const bool fits = on_gpu ? copy.bytes() <= make_cpu_device()->free_memory() / kShareOfHost : fits_host();
   if (fits)
     setup.checkpoint_copy_bytes = copy.bytes();
   else
