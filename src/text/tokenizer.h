@@ -18,6 +18,8 @@
 
 namespace serval {
 
+struct TokenizerParts;  // text/tokenizer/parts.h
+
 struct EncodeOptions {
   bool add_special_tokens = true;    // what the post-processor adds (BOS, EOS)
   bool parse_special_tokens = true;  // special tokens written in the text become their ids
@@ -38,6 +40,7 @@ class Tokenizer {
   static Tokenizer from_directory(const std::string& directory);
   static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                              const std::string& where);
+  static Tokenizer from_parts(TokenizerParts parts);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
@@ -55,6 +58,8 @@ class Tokenizer {
   std::optional<int32_t> pad_id() const;
   // The raw tokenizer_config.json (an empty object where there is none).
   const Json& config() const;
+  // What the user should know of the files: sections that are ignored and the like, a line each.
+  const std::vector<std::string>& notes() const;
 
  private:
   friend class DecodeStream;

@@ -258,7 +258,7 @@ void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<Mod
     if (whole_id >= 0) whole = &whole_[static_cast<size_t>(whole_id)];
   }
   if (whole != nullptr && (options_.ignore_merges || whole->load(std::memory_order_relaxed) == Whole::kYes)) {
-    out.push_back({whole_id, 0, piece.size()});
+    out.push_back({whole_id, 0, static_cast<uint32_t>(piece.size())});
     return;
   }
   std::vector<Symbol>& symbols = work.symbols;
@@ -272,7 +272,7 @@ void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<Mod
     const bool is_whole = symbols.size() == 1 && symbols[0].id == whole_id && symbols[0].size == piece.size();
     whole->store(is_whole ? Whole::kYes : Whole::kNo, std::memory_order_relaxed);
   }
-  size_t at = 0;
+  uint32_t at = 0;
   for (const Symbol& symbol : symbols) {
     out.push_back({symbol.id, at, at + symbol.size});
     at += symbol.size;

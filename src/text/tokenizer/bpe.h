@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/tokenizer/token_table.h"
+#include "text/tokenizer/token_model.h"
 
 namespace serval {
 
@@ -26,12 +26,7 @@ struct BpeOptions {
   bool ignore_merges = false;             // a piece that is in the vocabulary is not merged but taken whole
 };
 
-struct ModelToken {
-  int32_t id;
-  size_t begin, end;  // bytes of the piece
-};
-
-class BpeModel {
+class BpeModel final : public TokenModel {
  public:
   BpeModel(TokenTable vocabulary, BpeOptions options, std::string where);
   void reserve_merges(size_t count);
@@ -40,11 +35,9 @@ class BpeModel {
   // taken.
   void add_merge(std::string_view line, int64_t rank);
 
-  const TokenTable& vocabulary() const { return vocabulary_; }
-  // Whether byte_level pieces can be given as bytes; else they must be spelled in byte characters.
-  bool reads_bytes() const { return reads_bytes_; }
-  // Appends. `piece` must not be empty.
-  void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const;
+  const TokenTable& vocabulary() const override { return vocabulary_; }
+  bool reads_bytes() const override { return reads_bytes_; }
+  void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
 
  private:
   struct Symbol;

@@ -124,6 +124,7 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string
       if (auto normalizer = make_normalizer(part, where)) parts.push_back(std::move(normalizer));
     return std::make_unique<NormalizerSequence>(std::move(parts));
   }
+  if (type == "Precompiled") fail("{}: the normalizer 'Precompiled' is not supported yet", where);
   fail("{}: the normalizer '{}' is not supported", where, type);
 }
 
