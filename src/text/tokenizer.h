@@ -40,12 +40,17 @@ class Tokenizer {
   static Tokenizer from_directory(const std::string& directory);
   static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                              const std::string& where);
+  // A directory, or one of the files that hold a tokenizer (tokenizer_config.json is looked for beside it).
+  static Tokenizer from_path(const std::string& path);
   static Tokenizer from_parts(TokenizerParts parts);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
+  // The same for many texts, on all threads of base/parallel.h; the order is kept.
+  std::vector<Encoding> encode_batch(std::span<const std::string_view> texts,
+                                     const EncodeOptions& options = {}) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
 
   int64_t vocab_size() const;  // largest id + 1, added tokens included

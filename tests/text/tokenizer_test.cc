@@ -4,8 +4,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "support/test_data.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/decoder.h"
 #include "text/tokenizer/normalizer.h"
 #include "text/tokenizer/pre_tokenizer.h"
 #include "text/tokenizer/regex.h"
@@ -71,10 +73,13 @@ TEST_P(TokenizerFixture, EncodesAndDecodesAsTheReference) {
 INSTANTIATE_TEST_SUITE_P(All, TokenizerFixture,
                          ::testing::Values("tokenizer_gpt2", "tokenizer_roberta", "tokenizer_split_nfc",
                                            "tokenizer_llama", "tokenizer_llama_added",
-                                           "tokenizer_metaspace_first", "tokenizer_metaspace_always"));
+                                           "tokenizer_metaspace_first", "tokenizer_metaspace_always",
+                                           "tokenizer_bert", "tokenizer_words", "tokenizer_suffix"));
 
-TEST(TokenizerParts, PreTokenizersCutAsTheReference) {
-  const Json data = read_fixture("tokenizer_parts");
+class PartsFixture : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PartsFixture, PreTokenizersCutAsTheReference) {
+  const Json data = read_fixture(GetParam());
   for (const Json& expected : data.at("pre_tokenizers").as_array()) {
     const std::string& text = expected.at("text").as_string();
     SCOPED_TRACE(expected.at("part").dump() + " " + json_quote(text));
@@ -89,8 +94,8 @@ TEST(TokenizerParts, PreTokenizersCutAsTheReference) {
   }
 }
 
-TEST(TokenizerParts, NormalizersChangeTextAsTheReference) {
-  const Json data = read_fixture("tokenizer_parts");
+TEST_P(PartsFixture, NormalizersChangeTextAsTheReference) {
+  const Json data = read_fixture(GetParam());
   for (const Json& expected : data.at("normalizers").as_array()) {
     const std::string& text = expected.at("text").as_string();
     if (text.empty()) continue;
@@ -101,9 +106,25 @@ TEST(TokenizerParts, NormalizersChangeTextAsTheReference) {
   }
 }
 
+TEST_P(PartsFixture, DecodersJoinAsTheReference) {
+  const Json data = read_fixture(GetParam());
+  for (const Json& expected : data.at("decoders").as_array()) {
+    SCOPED_TRACE(expected.dump());
+    std::vector<std::string> tokens;
+    for (const Json& token : expected.at("tokens").as_array()) tokens.push_back(token.as_string());
+    make_decoder(expected.at("part"), "part")->apply(tokens);
+    EXPECT_EQ(join(tokens, ""), expected.at("text").as_string());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PartsFixture, ::testing::Values("tokenizer_parts", "tokenizer_more_parts"));
+
 TEST(Regex, RewritesOniguruma) {
-  EXPECT_EQ(translate_oniguruma(R"(\p{N}{1,3}+x)", ""), R"((?:\p{N}{1,3})+x)");
+  EXPECT_EQ(translate_oniguruma(R"(\h{1,3}+x)", ""),
+            R"((?:[\x{30}-\x{39}\x{41}-\x{46}\x{61}-\x{66}]{1,3})+x)");
   EXPECT_EQ(translate_oniguruma(R"((ab){2}+)", ""), R"((?:(ab){2})+)");
+  EXPECT_TRUE(starts_with(translate_oniguruma(R"(\p{Lu})", ""), R"([\p{Lu}\x{1C89})"));
+  EXPECT_TRUE(starts_with(translate_oniguruma(R"([\p{^Lu}a])", ""), R"([\x{0}-\x{40}\x{5B}-)"));
   EXPECT_EQ(translate_oniguruma(R"(\u{1F600}\u00e9)", ""), R"(\x{1F600}\x{00e9})");
   EXPECT_EQ(translate_oniguruma(R"([^(a|[.,])])", ""), R"([^(a|.,)])");
   EXPECT_THROW(translate_oniguruma("[a&&b]", "here"), UserError);
@@ -217,15 +238,15 @@ TEST(Tokenizer, BadFilesAreErrorsThatNameThePart) {
   expect_error("", "JSON");
   expect_error("[]", "object");
   expect_error("{}", "model");
-  expect_error(R"({"model":{"type":"Unigram","vocab":[]}})", "'Unigram' is not supported");
+  expect_error(R"({"model":{"type":"Unigram","vocab":[]}})", "Unigram");
   expect_error(R"({"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}})", "'a'");
   expect_error(R"({"model":{"type":"BPE","vocab":{"a":99999999999},"merges":[]}})", "'a'");
   expect_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a z"]}})", "'z'");
   expect_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[7]}})", "merges[0]");
-  expect_error("{" + model + R"(,"normalizer":{"type":"Nmt"}})", "normalizer 'Nmt'");
-  expect_error("{" + model + R"(,"pre_tokenizer":{"type":"UnicodeScripts"}})", "'UnicodeScripts'");
+  expect_error("{" + model + R"(,"normalizer":{"type":"Nmd"}})", "normalizer 'Nmd'");
+  expect_error("{" + model + R"(,"pre_tokenizer":{"type":"UnicodeScript"}})", "'UnicodeScript'");
   expect_error("{" + model + R"(,"pre_tokenizer":{"type":"Digits"}})", "individual_digits");
-  expect_error("{" + model + R"(,"decoder":{"type":"CTC"}})", "'CTC'");
+  expect_error("{" + model + R"(,"decoder":{"type":"CTC"}})", "cleanup");
   expect_error("{" + model + R"(,"added_tokens":[{"content":"x"}]})", "added_tokens");
 }
 

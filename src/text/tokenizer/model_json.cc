@@ -2,6 +2,7 @@
 
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/json_section.h"
+#include "text/tokenizer/word_models.h"
 
 namespace serval {
 namespace {
@@ -62,6 +63,26 @@ std::unique_ptr<TokenModel> make_bpe_model(const simdjson::dom::object& model, c
   return bpe;
 }
 
+std::unique_ptr<TokenModel> make_word_piece_model(const simdjson::dom::object& model,
+                                                  const std::string& where) {
+  WordPieceOptions options;
+  const auto set = [&](const char* key, std::string& text) {
+    if (const Json value = section(model, key, where + ": model"); !value.is_null()) text = value.as_string();
+  };
+  set("unk_token", options.unk_token);
+  set("continuing_subword_prefix", options.continuing_subword_prefix);
+  if (const Json most = section(model, "max_input_chars_per_word", where + ": model"); !most.is_null())
+    options.max_input_chars_per_word = most.as_int();
+  return std::make_unique<WordPieceModel>(read_vocabulary(model, where), std::move(options), where);
+}
+
+std::unique_ptr<TokenModel> make_word_level_model(const simdjson::dom::object& model,
+                                                  const std::string& where) {
+  const Json unk_token = section(model, "unk_token", where + ": model");
+  return std::make_unique<WordLevelModel>(read_vocabulary(model, where),
+                                          unk_token.is_null() ? "<unk>" : unk_token.as_string(), where);
+}
+
 bool has(const simdjson::dom::object& object, std::string_view key) {
   simdjson::dom::element value;
   return object.at_key(key).get(value) == simdjson::SUCCESS;
@@ -72,7 +93,10 @@ std::string type_of(const simdjson::dom::object& model, const std::string& where
   const Json named = section(model, "type", where + ": model");
   if (!named.is_null()) return named.as_string();
   if (has(model, "merges")) return "BPE";
-  return "";
+  if (has(model, "max_input_chars_per_word")) return "WordPiece";
+  simdjson::dom::object words;
+  if (model.at_key("vocab").get(words) == simdjson::SUCCESS) return "WordLevel";
+  return has(model, "vocab") ? "Unigram" : "";
 }
 
 }  // namespace
@@ -80,9 +104,11 @@ std::string type_of(const simdjson::dom::object& model, const std::string& where
 std::unique_ptr<TokenModel> make_token_model(const simdjson::dom::object& model, const std::string& where) {
   const std::string type = type_of(model, where);
   if (type == "BPE") return make_bpe_model(model, where);
+  if (type == "WordPiece") return make_word_piece_model(model, where);
+  if (type == "WordLevel") return make_word_level_model(model, where);
   if (type == "Unigram") fail("{}: the model 'Unigram' is not supported yet", where);
   if (type.empty()) fail("{}: the model names no type, and its keys are those of no known one", where);
-  fail("{}: the model '{}' is not known; BPE is", where, type);
+  fail("{}: the model '{}' is not known; BPE, Unigram, WordPiece and WordLevel are", where, type);
 }
 
 }  // namespace serval

@@ -111,11 +111,12 @@ Piece Pieces::adopt(const Piece& old, Buffer buffer) {
   return piece;
 }
 
-Piece Pieces::changed(const Piece& piece, const std::vector<ChangedCharacter>& characters) {
+Piece Pieces::changed(const Piece& piece, const std::vector<ChangedCharacter>& characters, size_t removed) {
   Buffer buffer;
   buffer.text.reserve(piece.text.size());
   buffer.spans.reserve(piece.text.size());
   size_t at = 0;  // in the old text
+  for (; removed > 0 && at < piece.text.size(); --removed) next_character(piece.text, at);
   for (const auto& [character, change] : characters) {
     InputSpan span = {piece.origin, piece.origin};
     if (change > 0) {

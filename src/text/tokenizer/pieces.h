@@ -62,7 +62,8 @@ class Pieces {
              std::vector<Piece>& out) const;
 
   // New texts of a piece. They live as long as the Pieces.
-  Piece changed(const Piece& piece, const std::vector<ChangedCharacter>& characters);
+  // The first `removed` characters of the old text are dropped before the changes begin.
+  Piece changed(const Piece& piece, const std::vector<ChangedCharacter>& characters, size_t removed = 0);
   Piece prepended(const Piece& piece, std::string_view prefix);
   Piece replaced(const Piece& piece, const std::vector<Stretch>& stretches, std::string_view content);
   Piece spelled_in_byte_characters(const Piece& piece);  // byte_level becomes text

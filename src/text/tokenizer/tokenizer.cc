@@ -1,8 +1,10 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/text.h"
 #include "text/tokenizer/characters.h"
 #include "text/tokenizer/parts.h"
@@ -115,6 +117,20 @@ Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) 
     encoding.spans.push_back({valid.input_offset(token.span.begin), valid.input_offset(token.span.end)});
   }
   return encoding;
+}
+
+std::vector<Encoding> Tokenizer::encode_batch(std::span<const std::string_view> texts,
+                                              const EncodeOptions& options) const {
+  std::vector<Encoding> encodings(texts.size());
+  // Texts differ in length, so threads take the next few as they come to them.
+  constexpr size_t kAtATime = 16;
+  std::atomic<size_t> next = 0;
+  parallel_for(0, num_threads(), 1, [&](int64_t, int64_t) {
+    for (size_t begin; (begin = next.fetch_add(kAtATime)) < texts.size();)
+      for (size_t i = begin; i < std::min(begin + kAtATime, texts.size()); ++i)
+        encodings[i] = encode(texts[i], options);
+  });
+  return encodings;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
