@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <random>
 #include <thread>
 
 #include "base/error.h"
@@ -129,6 +130,78 @@ TEST(Regex, RewritesOniguruma) {
   EXPECT_EQ(translate_oniguruma(R"([^(a|[.,])])", ""), R"([^(a|.,)])");
   EXPECT_THROW(translate_oniguruma("[a&&b]", "here"), UserError);
   EXPECT_THROW(Pattern::regex("(", "here"), UserError);
+}
+
+// Texts of characters of every class, in every order that a few million draws give.
+TEST(Regex, KnownWordPatternsCutAsTheirExpressions) {
+  const std::vector<std::string> alphabet = {"a",
+                                             "b",
+                                             "s",
+                                             "t",
+                                             "re",
+                                             "ll",
+                                             "S",
+                                             "D",
+                                             "A",
+                                             "Z",
+                                             "\xC5\xBF",
+                                             "'",
+                                             "'s",
+                                             "'LL",
+                                             " ",
+                                             " ",
+                                             "  ",
+                                             "\n",
+                                             "\r",
+                                             "\t",
+                                             "1",
+                                             "2",
+                                             "\xD9\xA3",
+                                             "\xC2\xBD",
+                                             ".",
+                                             "/",
+                                             "!",
+                                             "-",
+                                             "_",
+                                             "\xC3\xA9",
+                                             "\xC3\x89",
+                                             "\xC7\x85",
+                                             "\xCA\xB0",
+                                             "\xE4\xBD\xA0",
+                                             "\xCC\x81",
+                                             "\xE0\xA4\xBE",
+                                             "\xC2\xA0",
+                                             "\xE2\x80\xA8",
+                                             "\xC2\x85",
+                                             "\xE3\x80\x80",
+                                             "\xE2\x82\xAC",
+                                             "\xF0\x9F\x98\x80",
+                                             "\xE2\x80\x8D",
+                                             "\x00",
+                                             "\xE1\xB2\x89",
+                                             "\xF0\xB1\x8D\x90",
+                                             "\xCD\xB8",
+                                             "\xF0\x91\xBD\x90",
+                                             "\xF0\x9E\xA5\x8B"};
+  std::mt19937 random(5);
+  std::vector<Stretch> expected;
+  for (const KnownWordPattern& known : known_word_patterns()) {
+    const Pattern pattern = Pattern::regex(known.expression, "here", /*known=*/false);
+    for (int round = 0; round < 20'000; ++round) {
+      std::string text;
+      for (size_t length = 1 + random() % 12; length > 0; --length)
+        text += alphabet[random() % alphabet.size()];
+      pattern.find(text, expected);
+      size_t begin = 0;
+      for (const Stretch& word : expected) {
+        ASSERT_TRUE(word.is_match && word.begin == begin) << json_quote(text);
+        ASSERT_EQ(known.word_end(text, begin), word.end)
+            << json_quote(text) << " at " << begin << " " << known.expression;
+        begin = word.end;
+      }
+      ASSERT_EQ(begin, text.size());
+    }
+  }
 }
 
 TEST(Regex, RunawayPatternIsAnError) {

@@ -23,6 +23,16 @@ size_t pair_slot(uint64_t pair, size_t mask) {
   return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> 20) & mask;
 }
 
+// What stands for a blank where text is not cut into words before: U+2581.
+constexpr std::string_view kMark = "\xE2\x96\x81";
+
+// The start of the next run of marks behind `at`, or the end.
+size_t next_mark(std::string_view text, size_t at) {
+  for (at = text.find(kMark, at); at != std::string_view::npos; at = text.find(kMark, at + kMark.size()))
+    if (at >= 1 && (at < kMark.size() || text.substr(at - kMark.size(), kMark.size()) != kMark)) return at;
+  return text.size();
+}
+
 struct Candidate {
   int32_t rank, id;
   int32_t position;
@@ -56,12 +66,14 @@ BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
     : vocabulary_(std::move(vocabulary)), options_(std::move(options)), where_(std::move(where)) {
   constexpr char kHex[] = "0123456789ABCDEF";
   reads_bytes_ = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+  const bool reads_whole_words = reads_bytes_ && !options_.ignore_merges;
   for (unsigned byte = 0; byte < 256; ++byte) {
     id_of_byte_.push_back(vocabulary_.find(byte_character(static_cast<unsigned char>(byte))));
     reads_bytes_ = reads_bytes_ && id_of_byte_.back() >= 0;
     const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
     fallback_id_.push_back(vocabulary_.find(std::string_view(name, sizeof name)));
   }
+  cuts_at_marks_ = reads_whole_words && vocabulary_.find(kMark) >= 0;
   whole_ = std::make_unique<std::atomic<Whole>[]>(static_cast<size_t>(vocabulary_.id_end()));
   reserve_merges(0);
 }
@@ -104,6 +116,7 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, int64_t 
   merged = left;
   merged += right.substr(std::min(prefix.size(), right.size()));
   put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), known(merged));
+  if (cuts_at_marks_ && next_mark(merged, 0) < merged.size()) cuts_at_marks_ = false;
 }
 
 void BpeModel::add_merge(std::string_view line, int64_t rank) {
@@ -241,6 +254,10 @@ void BpeModel::merge_many(std::vector<Symbol>& symbols) const {
   }
   symbols.erase(std::remove_if(symbols.begin(), symbols.end(), [](const Symbol& s) { return s.size == 0; }),
                 symbols.end());
+}
+
+size_t BpeModel::next_cut(std::string_view piece, size_t at) const {
+  return cuts_at_marks_ ? next_mark(piece, at + 1) : piece.size();
 }
 
 void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const {

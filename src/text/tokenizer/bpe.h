@@ -38,6 +38,7 @@ class BpeModel final : public TokenModel {
   const TokenTable& vocabulary() const override { return vocabulary_; }
   bool reads_bytes() const override { return reads_bytes_; }
   void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
+  size_t next_cut(std::string_view piece, size_t at) const override;
 
  private:
   struct Symbol;
@@ -64,6 +65,7 @@ class BpeModel final : public TokenModel {
   std::vector<int32_t> fallback_id_;  // of "<0xNN>", -1: none
   std::vector<Merge> merges_;         // open-addressed, a power of two
   size_t merge_count_ = 0;
+  bool cuts_at_marks_ = false;  // no merge goes across the start of a run of U+2581
   // Whether a token's own text tokenizes to that one token; found out at its first use. Racing threads store
   // the same answer.
   std::unique_ptr<std::atomic<Whole>[]> whole_;

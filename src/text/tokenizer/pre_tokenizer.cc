@@ -57,6 +57,10 @@ class ByteLevelPreTokenizer final : public PreTokenizer {
       for (size_t i = first; i < out.size(); ++i) out[i].byte_level = true;
     });
   }
+  WordScan scan() const override {
+    return {words_ && !add_prefix_space_ ? words_->word_end() : nullptr, /*byte_level=*/true};
+  }
+  bool only_marks_bytes() const override { return !words_ && !add_prefix_space_; }
 
  private:
   bool add_prefix_space_;
@@ -76,6 +80,10 @@ class SplitPreTokenizer final : public PreTokenizer {
         for (Stretch& s : stretches) s.is_match = !s.is_match;
       pieces.split(piece, stretches, behavior_, out);
     });
+  }
+  WordScan scan() const override {
+    const bool all_words = behavior_ == SplitBehavior::kIsolated && !invert_;
+    return {all_words ? pattern_.word_end() : nullptr, /*byte_level=*/false};
   }
 
  private:
@@ -215,6 +223,11 @@ class PreTokenizerSequence final : public PreTokenizer {
       : parts_(std::move(parts)) {}
   void apply(Pieces& pieces) const override {
     for (const auto& part : parts_) part->apply(pieces);
+  }
+  WordScan scan() const override {
+    if (parts_.size() == 1) return parts_[0]->scan();
+    if (parts_.size() != 2 || !parts_[1]->only_marks_bytes() || parts_[0]->scan().byte_level) return {};
+    return {parts_[0]->scan().word_end, /*byte_level=*/true};
   }
 
  private:

@@ -251,7 +251,12 @@ Pattern Pattern::literal(std::string text) {
   return pattern;
 }
 
-Pattern Pattern::regex(std::string_view expression, const std::string& where) {
+Pattern Pattern::regex(std::string_view expression, const std::string& where, bool known) {
+  if (const WordEnd word_end = known ? known_word_pattern(expression) : nullptr) {
+    Pattern pattern;
+    pattern.word_end_ = word_end;
+    return pattern;
+  }
   if (expression.size() > kMaxPatternBytes)
     fail("{}: a regular expression of {} bytes is too long", where, expression.size());
   const std::string translated = translate_oniguruma(expression, where);
@@ -290,6 +295,14 @@ Pattern Pattern::from_json(const Json& value, const std::string& where) {
 
 template <class OnMatch>
 void Pattern::for_each_match(std::string_view text, const OnMatch& on_match) const {
+  if (word_end_ != nullptr) {
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = word_end_(text, begin);
+      on_match(begin, end);
+      begin = end;
+    }
+    return;
+  }
   if (code_ == nullptr) {
     for (size_t at = text.find(literal_); at != std::string_view::npos;
          at = text.find(literal_, at + literal_.size()))

@@ -18,7 +18,7 @@ namespace serval {
 struct RegexClass {
   uint32_t categories = 0;  // bits 1 << unicode::kCategoryLu and so on
   uint32_t flag = 0;        // of CharacterRecord
-  std::span<const CharacterRange> ranges;
+  std::span<const CharacterRange> ranges{};
 };
 
 // A name as it stands in \p{...}: a general category, a script, a POSIX class.

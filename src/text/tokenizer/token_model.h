@@ -25,6 +25,9 @@ class TokenModel {
   // byte stands for its GPT-2 character; that is asked only of a model that reads_bytes(), others get the
   // characters spelled out. Thread-safe; the result depends on the piece alone, so that it can be kept.
   virtual void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const = 0;
+  // A place behind `at` where `piece` can be cut in two without another result, piece.size() where none is
+  // near. `piece` is text.
+  virtual size_t next_cut(std::string_view piece, [[maybe_unused]] size_t at) const { return piece.size(); }
   virtual const TokenTable& vocabulary() const = 0;
   virtual bool reads_bytes() const { return false; }
 };

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "text/tokenizer/characters.h"
 #include "text/tokenizer/parts.h"
+#include "text/tokenizer/word_cache.h"
 
 namespace serval {
 
@@ -21,7 +22,12 @@ struct Tokenizer::Impl {
     if (id < 0) id = parts.model->vocabulary().find(token);
     return id < 0 ? std::nullopt : std::optional<int32_t>(id);
   }
-  void tokenize(Pieces& pieces, std::vector<PlacedToken>& tokens) const;
+  class WordReader;
+  // Words that a thread keeps are known by this number.
+  const uint32_t serial = [] {
+    static std::atomic<uint32_t> next = 1;
+    return next.fetch_add(1);
+  }();
 };
 
 namespace {
@@ -36,22 +42,90 @@ std::optional<std::string> config_token(const Json& config, std::string_view key
 
 }  // namespace
 
-void Tokenizer::Impl::tokenize(Pieces& pieces, std::vector<PlacedToken>& tokens) const {
-  std::vector<ModelToken> model_tokens;
-  for (const Piece& cut : pieces.list()) {
-    if (cut.token >= 0) {
-      tokens.push_back({cut.token, pieces.span(cut, 0, cut.text.size()), cut.text});
-      continue;
+// The model over the pieces of one text, with the words that this thread knows already.
+class Tokenizer::Impl::WordReader {
+ public:
+  WordReader(const Impl& impl, Pieces& pieces, std::vector<PlacedToken>& tokens)
+      : model_(*impl.parts.model),
+        vocabulary_(model_.vocabulary()),
+        pieces_(pieces),
+        tokens_(tokens),
+        cache_(WordCache::of_this_thread()),
+        owner_(impl.serial * 2),
+        texts_(impl.parts.post_processor->reads_text()) {}
+
+  void read(const WordScan& scan) {
+    for (const Piece& cut : pieces_.list()) {
+      if (cut.token >= 0) {
+        tokens_.push_back({cut.token, pieces_.span(cut, 0, cut.text.size()), cut.text});
+      } else if (scan.word_end != nullptr) {
+        for (size_t begin = 0, end; begin < cut.text.size(); begin = end) {
+          end = scan.word_end(cut.text, begin);
+          word(cut, begin, end, scan.byte_level);
+        }
+      } else if (cut.byte_level && model_.reads_bytes()) {
+        word(cut, 0, cut.text.size(), /*byte_level=*/true);
+      } else {
+        const Piece piece = pieces_.spelled_in_byte_characters(cut);
+        for (size_t begin = 0, end; begin < piece.text.size(); begin = end) {
+          end = model_.next_cut(piece.text, begin);
+          word(piece, begin, end, /*byte_level=*/false);
+        }
+      }
     }
-    const Piece piece =
-        cut.byte_level && !parts.model->reads_bytes() ? pieces.spelled_in_byte_characters(cut) : cut;
-    model_tokens.clear();
-    parts.model->tokenize(piece.text, piece.byte_level, model_tokens);
-    for (const ModelToken& token : model_tokens)
-      tokens.push_back(
-          {token.id, pieces.span(piece, token.begin, token.end), parts.model->vocabulary().text(token.id)});
   }
-}
+
+ private:
+  void word(const Piece& piece, size_t begin, size_t end, bool byte_level) {
+    const std::string_view word = piece.text.substr(begin, end - begin);
+    WordCache::Key key{};
+    const uint32_t owner = owner_ + (byte_level ? 1 : 0);
+    if (word.size() <= WordCache::kMaxWord) {
+      key = WordCache::key_of(word, piece.text.data() + piece.text.size());
+      if (const WordCache::Entry* known = cache_.find(key, owner)) {
+        for (size_t i = 0; i < known->count; ++i)
+          put(piece, begin, {known->id[i], known->begin[i], known->end[i]});
+        return;
+      }
+    }
+    model_tokens_.clear();
+    model_.tokenize(word, byte_level, model_tokens_);
+    for (ModelToken& token : model_tokens_) {
+      // A token may hold a part of a character; its span is the whole character.
+      token.end = std::min(token.end, static_cast<uint32_t>(word.size()));
+      while (token.begin > 0 && token.begin < word.size() && is_continuation(word[token.begin]))
+        --token.begin;
+      while (token.end < word.size() && is_continuation(word[token.end])) ++token.end;
+      put(piece, begin, token);
+    }
+    if (word.size() <= WordCache::kMaxWord) cache_.put(key, owner, model_tokens_);
+  }
+
+  void put(const Piece& piece, size_t word_begin, const ModelToken& token) {
+    const size_t begin = word_begin + token.begin, end = word_begin + token.end;
+    const auto offset = static_cast<int32_t>(piece.text.data() - pieces_.input().data());
+    InputSpan span;
+    if (begin >= end) {
+      const int32_t origin =
+          piece.spans != nullptr ? piece.spans[word_begin].begin : offset + static_cast<int32_t>(word_begin);
+      span = {origin, origin};
+    } else if (piece.spans != nullptr) {
+      span = {piece.spans[begin].begin, piece.spans[end - 1].end};
+    } else {
+      span = {offset + static_cast<int32_t>(begin), offset + static_cast<int32_t>(end)};
+    }
+    tokens_.push_back({token.id, span, texts_ ? vocabulary_.text(token.id) : std::string_view()});
+  }
+
+  const TokenModel& model_;
+  const TokenTable& vocabulary_;
+  Pieces& pieces_;
+  std::vector<PlacedToken>& tokens_;
+  WordCache& cache_;
+  uint32_t owner_;
+  bool texts_;
+  std::vector<ModelToken> model_tokens_;
+};
 
 Tokenizer::Tokenizer(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
@@ -66,7 +140,7 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const Json& toke
 Tokenizer Tokenizer::from_parts(TokenizerParts parts) {
   SERVAL_CHECK(parts.model != nullptr);
   auto impl = std::make_unique<Impl>();
-  for (AddedToken& token : parts.added_tokens) impl->added.add(std::move(token));
+  for (const AddedToken& token : parts.added_tokens) impl->added.add(token);
   impl->added.finish(parts.normalizer.get());
   impl->parts = std::move(parts);
   const Json& config = impl->parts.config;
@@ -96,26 +170,40 @@ Tokenizer Tokenizer::from_parts(TokenizerParts parts) {
 }
 
 Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  struct Scratch {
+    Pieces pieces;
+    std::vector<PlacedToken> tokens;
+  };
+  thread_local Scratch scratch;
   const ValidUtf8 valid(text);
-  Pieces pieces(valid.text());
+  Pieces& pieces = scratch.pieces;
+  std::vector<PlacedToken>& tokens = scratch.tokens;
+  pieces.reset(valid.text());
+  tokens.clear();
   impl_->added.split_raw(pieces, options.parse_special_tokens);
   if (impl_->parts.normalizer != nullptr)
     pieces.split_each([&](const Piece& piece, std::vector<Piece>& out) {
       out.push_back(impl_->parts.normalizer->apply(pieces, piece));
     });
   impl_->added.split_normalized(pieces, options.parse_special_tokens);
-  if (impl_->parts.pre_tokenizer != nullptr) impl_->parts.pre_tokenizer->apply(pieces);
-  std::vector<PlacedToken> tokens;
-  tokens.reserve(valid.text().size() / 3 + 4);
-  impl_->tokenize(pieces, tokens);
+  WordScan scan;
+  if (impl_->parts.pre_tokenizer != nullptr) {
+    scan = impl_->parts.pre_tokenizer->scan();
+    if (scan.byte_level && !impl_->parts.model->reads_bytes()) scan = {};
+    if (scan.word_end == nullptr) impl_->parts.pre_tokenizer->apply(pieces);
+  }
+  Impl::WordReader(*impl_, pieces, tokens).read(scan);
   impl_->parts.post_processor->apply(valid.text(), tokens, options.add_special_tokens);
   Encoding encoding;
-  encoding.ids.reserve(tokens.size());
-  encoding.spans.reserve(tokens.size());
-  for (const PlacedToken& token : tokens) {
-    encoding.ids.push_back(token.id);
-    encoding.spans.push_back({valid.input_offset(token.span.begin), valid.input_offset(token.span.end)});
+  encoding.ids.resize(tokens.size());
+  encoding.spans.resize(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const auto& [id, span, token_text] = tokens[i];
+    encoding.ids[i] = id;
+    encoding.spans[i] = {valid.input_offset(span.begin), valid.input_offset(span.end)};
   }
+  // A thread keeps what texts of common length need, not more.
+  if (text.size() > (size_t{1} << 20)) scratch = Scratch();
   return encoding;
 }
 
