@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -34,6 +35,11 @@ struct Encoding {
   std::vector<Span> spans;  // one for each id
 };
 
+struct NewToken {
+  std::string content;
+  bool special = false;  // skipped by decode on demand
+};
+
 class Tokenizer {
  public:
   // Errors name the file and the part of it that is wrong or not supported.
@@ -52,6 +58,12 @@ class Tokenizer {
   std::vector<Encoding> encode_batch(std::span<const std::string_view> texts,
                                      const EncodeOptions& options = {}) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
+
+  // A tokenizer that also takes these tokens out of the text, and their ids: a known token keeps its id, new
+  // ones follow vocab_size(). The rows of the embedding are the model's side.
+  std::pair<Tokenizer, std::vector<int32_t>> with_added_tokens(std::span<const NewToken> tokens) const;
+  // The same tokenizer with another pad and eos; absent: as it was. Errors name an id that is no token.
+  Tokenizer with_named_ids(std::optional<int32_t> pad, std::optional<int32_t> eos) const;
 
   int64_t vocab_size() const;  // largest id + 1, added tokens included
   std::optional<int32_t> token_to_id(std::string_view token) const;

@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -12,6 +13,7 @@
 #include "text/tokenizer/normalizer.h"
 #include "text/tokenizer/pre_tokenizer.h"
 #include "text/tokenizer/regex.h"
+#include "text/tokenizer_check.h"
 
 namespace serval {
 namespace {
@@ -81,11 +83,18 @@ class PartsFixture : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PartsFixture, PreTokenizersCutAsTheReference) {
   const Json data = read_fixture(GetParam());
+  Json part;
+  std::unique_ptr<PreTokenizer> pre_tokenizer;
   for (const Json& expected : data.at("pre_tokenizers").as_array()) {
     const std::string& text = expected.at("text").as_string();
     SCOPED_TRACE(expected.at("part").dump() + " " + json_quote(text));
+    // Neighbouring cases mostly have the same part.
+    if (expected.at("part") != part || pre_tokenizer == nullptr) {
+      part = expected.at("part");
+      pre_tokenizer = make_pre_tokenizer(part, "part");
+    }
     Pieces pieces(text);
-    make_pre_tokenizer(expected.at("part"), "part")->apply(pieces);
+    pre_tokenizer->apply(pieces);
     std::vector<Encoding::Span> spans;
     for (const Piece& piece : pieces.list()) {
       const InputSpan span = pieces.span(piece, 0, piece.text.size());
@@ -274,6 +283,81 @@ TEST(Tokenizer, ThreadsShareOneTokenizer) {
     });
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
+}
+
+TEST(Tokenizer, ALongLineWithoutBlanksEnds) {
+  std::string text;
+  while (text.size() < 10'000'000) text += static_cast<char>('a' + (text.size() * text.size() / 3) % 17 % 9);
+  for (const char* name : {"tokenizer_gpt2", "tokenizer_llama"}) {
+    const Tokenizer tokenizer = load(read_fixture(name).at("tokenizer"));
+    const auto begin = std::chrono::steady_clock::now();
+    const Encoding encoding = tokenizer.encode(text);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    EXPECT_LT(spent.count(), 60) << name;  // a second or two; quadratic cost would take days
+    EXPECT_EQ(tokenizer.decode(encoding.ids, /*skip_special_tokens=*/true), text) << name;
+  }
+}
+
+TEST(Tokenizer, BatchesGiveWhatSingleTextsGive) {
+  const Tokenizer tokenizer = load(read_fixture("tokenizer_split_nfc").at("tokenizer"));
+  std::vector<std::string> texts;
+  for (int i = 0; i < 300; ++i)
+    texts.push_back("text " + std::to_string(i) + std::string(static_cast<size_t>(i % 50), 'y'));
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  const std::vector<Encoding> batch = tokenizer.encode_batch(views);
+  ASSERT_EQ(batch.size(), texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const Encoding alone = tokenizer.encode(texts[i]);
+    EXPECT_EQ(batch[i].ids, alone.ids);
+    EXPECT_EQ(batch[i].spans, alone.spans);
+  }
+}
+
+TEST(Tokenizer, AddedTokensFollowTheVocabulary) {
+  const Tokenizer tokenizer = load(read_fixture("tokenizer_gpt2").at("tokenizer"));
+  const auto size = static_cast<int32_t>(tokenizer.vocab_size());
+  const std::vector<NewToken> tokens = {{"<new>"}, {"<|im_end|>", true}, {"the"}, {"<new>"}};
+  const auto [more, ids] = tokenizer.with_added_tokens(tokens);
+  const int32_t the = tokenizer.token_to_id("the").value_or(size + 2);
+  EXPECT_EQ(ids, (std::vector<int32_t>{size, size + 1, the, size}));
+  EXPECT_EQ(more.vocab_size(), the >= size ? size + 3 : size + 2);
+  EXPECT_TRUE(more.is_special(size + 1));
+  const std::vector<int32_t> encoded = more.encode("a<new><|im_end|>").ids;
+  EXPECT_EQ(std::vector<int32_t>(encoded.end() - 2, encoded.end()), (std::vector<int32_t>{size, size + 1}));
+  EXPECT_EQ(more.decode(encoded, /*skip_special_tokens=*/true), "a<new>");
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("a<new>").ids), "a<new>");  // the old one is as it was
+  EXPECT_NE(tokenizer.encode("<new>").ids, std::vector<int32_t>{size});
+  EXPECT_THROW(tokenizer.with_added_tokens(std::vector<NewToken>{{""}}), UserError);
+}
+
+TEST(TokenizerCheck, FindsWhatBreaksFineTunes) {
+  using Kind = TokenizerFinding::Kind;
+  const Json file = read_fixture("tokenizer_llama").at("tokenizer");
+  const auto kinds = [&](const char* config, const ModelTokens& model) {
+    std::vector<Kind> found;
+    for (const TokenizerFinding& finding : check_tokenizer(load(file, Json::parse(config, "config")), model))
+      found.push_back(finding.kind);
+    return found;
+  };
+  const char* good = R"({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>"})";
+  EXPECT_EQ(kinds(good, {}), std::vector<Kind>{});
+  EXPECT_EQ(kinds(good, {.embedding_rows = 100000, .eos_ids = {7, 2}}), std::vector<Kind>{});
+  EXPECT_EQ(kinds(R"({})", {}), (std::vector<Kind>{Kind::kNoEos, Kind::kNoPad}));
+  EXPECT_EQ(kinds(R"({"eos_token": "</s>", "pad_token": "</s>"})", {}), std::vector<Kind>{Kind::kPadIsEos});
+  EXPECT_EQ(kinds(R"({"eos_token": "</s>", "pad_token": "<nothing>"})", {}),
+            (std::vector<Kind>{Kind::kUnknownToken, Kind::kNoPad}));
+  EXPECT_EQ(kinds(good, {.eos_ids = {1}}), std::vector<Kind>{Kind::kOtherEos});
+  EXPECT_EQ(kinds(good, {.embedding_rows = 100}), std::vector<Kind>{Kind::kNoRow});
+  EXPECT_EQ(kinds(good, {.untrained_ids = {1}, .chat_template = "{{ '<s>' }}"}),
+            std::vector<Kind>{Kind::kUntrained});
+  EXPECT_EQ(kinds(good, {.untrained_ids = {1}, .chat_template = "x"}), std::vector<Kind>{});
+
+  const Tokenizer bad = load(file, Json::parse(R"({"eos_token": "</s>", "pad_token": "</s>"})", "config"));
+  const TokenizerFinding finding = check_tokenizer(bad, {}).front();
+  ASSERT_EQ(finding.suggested_id, 0);  // <unk>
+  EXPECT_EQ(bad.with_named_ids(finding.suggested_id, std::nullopt).pad_id(), 0);
+  EXPECT_EQ(bad.with_named_ids(finding.suggested_id, std::nullopt).eos_id(), 2);
+  EXPECT_THROW(bad.with_named_ids(123456, std::nullopt), UserError);
 }
 
 TEST(Tokenizer, NamedTokensComeFromTheConfig) {

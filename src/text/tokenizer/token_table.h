@@ -27,10 +27,15 @@ class TokenTable {
 
  private:
   struct Entry {
-    size_t begin, size;
+    size_t begin;
+    uint32_t size;
     int32_t id;
   };
-  size_t slot_of(std::string_view text) const;
+  struct Slot {
+    uint32_t hash;
+    int32_t entry;  // index of an entry, or -1
+  };
+  size_t slot_of(std::string_view text, uint32_t hash) const;
   std::string_view text_of(const Entry& entry) const {
     return std::string_view(pool_).substr(entry.begin, entry.size);
   }
@@ -38,7 +43,7 @@ class TokenTable {
 
   std::string pool_;
   std::vector<Entry> entries_;
-  std::vector<int32_t> slots_;        // index of an entry, or -1
+  std::vector<Slot> slots_;
   std::vector<int32_t> entry_of_id_;  // or -1
   size_t longest_ = 0;
 };

@@ -236,6 +236,40 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   return join(tokens, "");
 }
 
+std::pair<Tokenizer, std::vector<int32_t>> Tokenizer::with_added_tokens(
+    std::span<const NewToken> tokens) const {
+  TokenizerParts parts = impl_->parts;
+  std::vector<int32_t> ids;
+  int64_t next = vocab_size();
+  for (const NewToken& token : tokens) {
+    if (token.content.empty()) fail("{}: an added token is empty", parts.where);
+    std::optional<int32_t> id = token_to_id(token.content);
+    for (size_t i = 0; i < ids.size() && !id; ++i)
+      if (tokens[i].content == token.content) id = ids[i];
+    if (!id && next > TokenTable::kMaxId) fail("{}: no id is left for '{}'", parts.where, token.content);
+    if (!id) id = static_cast<int32_t>(next++);
+    ids.push_back(*id);
+    // A special token is not looked for in the normalized text, as in transformers.
+    if (impl_->added.id_of(token.content) < 0)
+      parts.added_tokens.push_back(
+          {.id = *id, .content = token.content, .normalized = !token.special, .special = token.special});
+  }
+  return {from_parts(std::move(parts)).with_named_ids(impl_->pad, impl_->eos), std::move(ids)};
+}
+
+Tokenizer Tokenizer::with_named_ids(std::optional<int32_t> pad, std::optional<int32_t> eos) const {
+  auto impl = std::make_unique<Impl>(*impl_);
+  const auto set = [&](std::optional<int32_t>& named, std::optional<int32_t> id, const char* what) {
+    if (!id) return;
+    if (impl_->added.find(*id) == nullptr && !impl_->parts.model->vocabulary().has_id(*id))
+      fail("{}: the id {} cannot be the {} token: it is no token", impl_->parts.where, *id, what);
+    named = id;
+  };
+  set(impl->pad, pad, "pad");
+  set(impl->eos, eos, "eos");
+  return Tokenizer(std::move(impl));
+}
+
 int64_t Tokenizer::vocab_size() const {
   return std::max(impl_->parts.model->vocabulary().id_end(), impl_->added.id_end());
 }
