@@ -171,6 +171,7 @@ def main():
             "fixed": pre_tokenizers.FixedLength(3), "delimiter": pre_tokenizers.CharDelimiterSplit("l"),
             "digit": pre_tokenizers.Digits(individual_digits=True),
             "classes": pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}]+|[^\S\n]|[[:punct:]]|\p{^Lu}\P{L}"), "isolated"),
+            "words": pre_tokenizers.Split(Regex(r"\w+|[^\w\s]+"), "isolated"), "no_words": pre_tokenizers.Split(Regex(r"[\w\s]+|\W+"), "isolated"),
             "negated": pre_tokenizers.Split(Regex(r"[\W\D]+"), "removed")}
     for behavior in ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"):
         more[behavior] = pre_tokenizers.Split(Regex(r"[aeiou\s]"), behavior)

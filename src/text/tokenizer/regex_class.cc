@@ -115,12 +115,12 @@ std::optional<RegexClass> regex_property(std::string_view name) {
 std::string regex_members(const RegexClass& regex_class, bool negated) {
   if (!negated && regex_class.categories != 0)
     if (std::string members = category_members(regex_class.categories); !members.empty()) return members;
-  if (!negated && regex_class.flag == kRegexWord) {
+  if (!negated && (regex_class.flag == kRegexWord || regex_class.flag == kPosixWord)) {
     // Mostly categories, which PCRE2 finds faster than ranges.
     if (std::string members = category_members(kWordCategories); !members.empty())
-      return members + explicit_ranges([](char32_t c) {
+      return members + explicit_ranges([&](char32_t c) {
                const CharacterRecord& record = character_record(c);
-               return (record.flags & kRegexWord) != 0 && (kWordCategories & bit(record.category)) == 0;
+               return (record.flags & regex_class.flag) != 0 && (kWordCategories & bit(record.category)) == 0;
              });
   }
   return explicit_ranges([&](char32_t c) { return contains(regex_class, c) != negated; });
