@@ -1,10 +1,12 @@
 #include "text/tokenizer/bpe.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "text/tokenizer/characters.h"
 
 namespace serval {
@@ -134,6 +136,54 @@ void BpeModel::add_merge(std::string_view line, int64_t rank) {
     if (vocabulary_.find(merged) >= 0) return add_merge(left, right, rank);
   }
   fail("{}: model.merges[{}]: '{}' cannot be read as two tokens of the vocabulary", where_, rank, line);
+}
+
+void BpeModel::add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges) {
+  struct Resolved {
+    int32_t left, right, merged;
+    bool crosses_mark;
+  };
+  // Looking tokens up waits for memory most of the time, so all threads do it.
+  std::vector<Resolved> resolved(merges.size());
+  const size_t prefix = options_.continuing_subword_prefix.size();
+  parallel_for(0, static_cast<int64_t>(merges.size()), 4096, [&](int64_t begin, int64_t end) {
+    constexpr size_t kBlock = 16;
+    std::array<std::string, kBlock> merged;
+    std::array<std::string_view, 3 * kBlock> texts;
+    std::array<int32_t, 3 * kBlock> ids{};
+    for (auto first = static_cast<size_t>(begin); first < static_cast<size_t>(end); first += kBlock) {
+      const size_t count = std::min(kBlock, static_cast<size_t>(end) - first);
+      for (size_t i = 0; i < count; ++i) {
+        const auto& [left, right] = merges[first + i];
+        merged[i] = left;
+        merged[i] += right.substr(std::min(prefix, right.size()));
+        texts[3 * i] = left;
+        texts[3 * i + 1] = right;
+        texts[3 * i + 2] = merged[i];
+      }
+      vocabulary_.find_many(std::span(texts).first(3 * count), ids);
+      for (size_t i = 0; i < count; ++i)
+        resolved[first + i] = {ids[3 * i], ids[3 * i + 1], ids[3 * i + 2],
+                               next_mark(merged[i], 0) < merged[i].size()};
+    }
+  });
+  reserve_merges(merges.size());
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto rank = static_cast<int64_t>(i);
+    const auto& [left, right, merged, crosses_mark] = resolved[i];
+    // The slot of a merge that comes soon.
+    if (const size_t soon = i + 16; soon < merges.size())
+      __builtin_prefetch(
+          &merges_[pair_slot(pair_key(resolved[soon].left, resolved[soon].right), merges_.size() - 1)]);
+    if (merges[i].second.data() == nullptr) {
+      add_merge(merges[i].first, rank);
+    } else if (left < 0 || right < 0 || merged < 0 || rank >= kNoRank) {
+      add_merge(merges[i].first, merges[i].second, rank);  // tells what is wrong
+    } else {
+      put_merge(pair_key(left, right), static_cast<int32_t>(rank), merged);
+      cuts_at_marks_ = cuts_at_marks_ && !crosses_mark;
+    }
+  }
 }
 
 int32_t BpeModel::unknown_id() const {

@@ -26,22 +26,27 @@ void read_merges(const simdjson::dom::object& model, BpeModel& bpe, const std::s
   simdjson::dom::array merges;
   if (model.at_key("merges").get(merges) != simdjson::SUCCESS)
     fail("{}: model.merges is missing or no list", where);
-  bpe.reserve_merges(merges.size());
-  int64_t rank = 0;
+  std::vector<std::pair<std::string_view, std::string_view>> pairs;
+  pairs.reserve(merges.size());
   for (const simdjson::dom::element merge : merges) {
     std::string_view line, left, right;
     simdjson::dom::array pair;
     if (merge.get(line) == simdjson::SUCCESS) {
       if (starts_with(line, "#version")) continue;
-      bpe.add_merge(line, rank);
+      const size_t space = line.find(' ');
+      if (space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos) {
+        pairs.emplace_back(line.substr(0, space), line.substr(space + 1));
+      } else {
+        pairs.emplace_back(line, std::string_view());
+      }
     } else if (merge.get(pair) == simdjson::SUCCESS && pair.size() == 2 &&
                pair.at(0).get(left) == simdjson::SUCCESS && pair.at(1).get(right) == simdjson::SUCCESS) {
-      bpe.add_merge(left, right, rank);
+      pairs.emplace_back(left, right);
     } else {
-      fail("{}: model.merges[{}]: expected \"a b\" or [\"a\", \"b\"]", where, rank);
+      fail("{}: model.merges[{}]: expected \"a b\" or [\"a\", \"b\"]", where, pairs.size());
     }
-    ++rank;
   }
+  bpe.add_merges(pairs);
 }
 
 std::unique_ptr<TokenModel> make_bpe_model(const simdjson::dom::object& model, const std::string& where) {

@@ -1,6 +1,7 @@
 #include "text/tokenizer/token_table.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 #include <limits>
@@ -67,6 +68,31 @@ int32_t TokenTable::find(std::string_view text) const {
   if (slots_.empty()) return -1;
   const int32_t entry = slots_[slot_of(text, hash_of(text))].entry;
   return entry < 0 ? -1 : entries_[static_cast<size_t>(entry)].id;
+}
+
+// Each step asks for the memory of the next one for the whole block, so that the waits overlap.
+void TokenTable::find_many(std::span<const std::string_view> texts, std::span<int32_t> ids) const {
+  constexpr size_t kBlock = 32;
+  const size_t mask = slots_.size() - 1;
+  std::array<uint32_t, kBlock> hashes{};
+  for (size_t first = 0; first < texts.size(); first += kBlock) {
+    const size_t count = slots_.empty() ? 0 : std::min(kBlock, texts.size() - first);
+    for (size_t i = 0; i < count; ++i) {
+      hashes[i] = hash_of(texts[first + i]);
+      __builtin_prefetch(&slots_[hashes[i] & mask]);
+    }
+    const auto likely_entry = [&](size_t i) { return slots_[hashes[i] & mask].entry; };
+    for (size_t i = 0; i < count; ++i)
+      if (likely_entry(i) >= 0) __builtin_prefetch(&entries_[static_cast<size_t>(likely_entry(i))]);
+    for (size_t i = 0; i < count; ++i)
+      if (likely_entry(i) >= 0)
+        __builtin_prefetch(pool_.data() + entries_[static_cast<size_t>(likely_entry(i))].begin);
+    for (size_t i = 0; i < count; ++i) {
+      const int32_t entry = slots_[slot_of(texts[first + i], hashes[i])].entry;
+      ids[first + i] = entry < 0 ? -1 : entries_[static_cast<size_t>(entry)].id;
+    }
+    if (slots_.empty()) std::fill(ids.begin(), ids.end(), -1);
+  }
 }
 
 bool TokenTable::has_id(int32_t id) const {
