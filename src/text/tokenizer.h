@@ -40,14 +40,22 @@ struct NewToken {
   bool special = false;  // skipped by decode on demand
 };
 
+struct TokenizerOptions {
+  // How a tiktoken file cuts text: the name of an encoding (cl100k_base ...) or a regular expression. "": as
+  // the file's name or its size says.
+  std::string tiktoken_pattern;
+};
+
 class Tokenizer {
  public:
   // Errors name the file and the part of it that is wrong or not supported.
-  static Tokenizer from_directory(const std::string& directory);
+  // The directory's tokenizer.json, else tokenizer.model, tekken.json, vocab.json with merges.txt, a tiktoken
+  // file, vocab.txt or a GGUF file; notes() says which of these it was.
+  static Tokenizer from_directory(const std::string& directory, const TokenizerOptions& options = {});
+  // A directory, or one of the files that hold a tokenizer; the small files are looked for beside it.
+  static Tokenizer from_path(const std::string& path, const TokenizerOptions& options = {});
   static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                              const std::string& where);
-  // A directory, or one of the files that hold a tokenizer (tokenizer_config.json is looked for beside it).
-  static Tokenizer from_path(const std::string& path);
   static Tokenizer from_parts(TokenizerParts parts);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -2,6 +2,7 @@
 
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/json_section.h"
+#include "text/tokenizer/unigram_json.h"
 #include "text/tokenizer/word_models.h"
 
 namespace serval {
@@ -111,7 +112,7 @@ std::unique_ptr<TokenModel> make_token_model(const simdjson::dom::object& model,
   if (type == "BPE") return make_bpe_model(model, where);
   if (type == "WordPiece") return make_word_piece_model(model, where);
   if (type == "WordLevel") return make_word_level_model(model, where);
-  if (type == "Unigram") fail("{}: the model 'Unigram' is not supported yet", where);
+  if (type == "Unigram") return make_unigram_model(model, where);
   if (type.empty()) fail("{}: the model names no type, and its keys are those of no known one", where);
   fail("{}: the model '{}' is not known; BPE, Unigram, WordPiece and WordLevel are", where, type);
 }

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/precompiled.h"
 #include "text/tokenizer/regex.h"
 
 namespace serval {
@@ -244,7 +245,7 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string
         .strip_accents = strip == nullptr || strip->is_null() ? lowercase : strip->as_bool(),
         .lowercase = lowercase});
   }
-  if (type == "Precompiled") fail("{}: the normalizer 'Precompiled' is not supported yet", where);
+  if (type == "Precompiled") return make_precompiled_normalizer(value, where);
   fail("{}: the normalizer '{}' is not supported", where, type);
 }
 

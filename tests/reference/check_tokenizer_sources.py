@@ -1,0 +1,60 @@
+"""Compares Serval's token ids with the libraries that made each kind of tokenizer file, over the shared datasets and
+generated Unicode, and prints a table. Exit code 1 where an id differs.
+
+    python3 tests/reference/check_tokenizer_sources.py TOKENIZE_TOOL DATA [--lines N] [--only NAME] [--keep FOLDER]
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import tokenizer_sources
+
+
+def serval_ids(tool, source, lines, folder):
+    texts = os.path.join(folder, "texts.jsonl")
+    with open(texts, "w", encoding="utf-8") as out:
+        for line in lines:
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    command = [tool, source.path, texts] + ([] if source.special else ["--no-special"])
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        print(f"{source.name}: {result.stderr.strip()}")
+        return None
+    return [[int(n) for n in row.split()] for row in result.stdout.split("\n")[:-1]]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool")
+    parser.add_argument("data")
+    parser.add_argument("--lines", type=int, default=100_000)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--keep")
+    arguments = parser.parse_args()
+    lines = tokenizer_sources.data_lines(arguments.data)
+    lines += tokenizer_sources.torture_lines(max(arguments.lines - len(lines), arguments.lines // 4))
+    lines = lines[:: max(1, len(lines) // arguments.lines)]
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or temporary
+        os.makedirs(folder, exist_ok=True)
+        training = tokenizer_sources.data_lines(arguments.data)[::7] + tokenizer_sources.torture_lines(3000, seed=1)
+        for source in tokenizer_sources.build(folder, arguments.data, training, arguments.only):
+            ids = serval_ids(arguments.tool, source, lines, folder)
+            wrong = []
+            if ids is not None:
+                expected = [list(source.encode(line)) for line in lines]
+                wrong = [i for i, (a, b) in enumerate(zip(expected, ids)) if a != b]
+                tokens = sum(map(len, expected))
+                print(f"{source.name:32} {len(lines):8} lines {tokens:9} tokens {len(wrong):6} differ", flush=True)
+            for i in wrong[:3]:
+                print(f"  {lines[i][:200]!r}\n    expected {expected[i][:40]}\n    found    {ids[i][:40]}")
+            failed = failed or ids is None or bool(wrong)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
