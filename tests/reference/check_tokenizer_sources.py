@@ -21,7 +21,7 @@ def serval_ids(tool, source, lines, folder):
     command = [tool, source.path, texts] + ([] if source.special else ["--no-special"])
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        print(f"{source.name}: {result.stderr.strip()}")
+        print(f"{source.name:32} {result.stderr.strip()}", flush=True)
         return None
     return [[int(n) for n in row.split()] for row in result.stdout.split("\n")[:-1]]
 
@@ -34,15 +34,16 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--keep")
     arguments = parser.parse_args()
-    lines = tokenizer_sources.data_lines(arguments.data)
-    lines += tokenizer_sources.torture_lines(max(arguments.lines - len(lines), arguments.lines // 4))
-    lines = lines[:: max(1, len(lines) // arguments.lines)]
+    every = tokenizer_sources.data_lines(arguments.data)
+    every += tokenizer_sources.torture_lines(max(arguments.lines - len(every), arguments.lines // 4))
+    every = every[:: max(1, len(every) // arguments.lines)]
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or temporary
         os.makedirs(folder, exist_ok=True)
         training = tokenizer_sources.data_lines(arguments.data)[::7] + tokenizer_sources.torture_lines(3000, seed=1)
         for source in tokenizer_sources.build(folder, arguments.data, training, arguments.only):
+            lines = [line for line in every if not source.skip or source.skip not in line]
             ids = serval_ids(arguments.tool, source, lines, folder)
             wrong = []
             if ids is not None:

@@ -210,6 +210,52 @@ def finish(writer):
     writer.close()
 
 
+def make_bert():
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = sorted({c for text in CORPUS + TEXTS for c in text.lower() if not c.isspace() and c.isprintable()})
+    words += characters + ["##" + c for c in characters if c.isalnum()]
+    words += ["the", "quick", "##ing", "##er", "hello", "world", "12", "##34", "ca", "##fe", "naive"]
+    for name, config in {"files_bert": {}, "files_bert_cased": {"do_lower_case": False, "tokenize_chinese_chars": False}}.items():
+        path = folder(name)
+        with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as out:
+            out.write("\n".join(words) + "\n")
+        tokenizer_sources.write_json(path, "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", **config})
+        tokenizer_sources.write_json(path, "config.json", {"model_type": "bert"})
+        write_cases(path, tokenizer_sources.transformers_oracle(path, True), True, ["[CLS] x[MASK] [SEP]"])
+    # llama.cpp marks the tokens that start a word instead of the others.
+    path = folder("gguf_bert")
+    writer = gguf.GGUFWriter(os.path.join(path, "vocabulary.gguf"), "bert")
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list([word if i < 5 else word[2:] if word.startswith("##") else "▁" + word for i, word in enumerate(words)])
+    writer.add_token_types([3] * 5 + [1] * (len(words) - 5))
+    for add, token in ((writer.add_bos_token_id, 2), (writer.add_sep_token_id, 3), (writer.add_unk_token_id, 1),
+                       (writer.add_pad_token_id, 0), (writer.add_mask_token_id, 4)):
+        add(token)
+    finish(writer)
+    oracle = tokenizer_sources.transformers_oracle(os.path.join(OUT, "files_bert"), True)
+    # Words of more than 100 characters are unknown only to BERT.
+    texts = [text for text in TEXTS + EXTRA if all(len(word) <= 100 for word in text.split())]
+    tokenizer_sources.write_json(path, "cases.json", {
+        "add_special_tokens": True, "cases": [{"text": text, "ids": oracle(text)} for text in texts]})
+
+
+def make_fuzz_corpus():
+    corpus = os.path.join(OUT, "..", "..", "..", "fuzz", "corpus")
+    seeds = {
+        "sentencepiece": [(b"\0", "spm_bpe/tokenizer.model"), (b"\1", "spm_bpe/tokenizer.model"),
+                          (b"\0", "spm_unigram/tokenizer.model"), (b"\3", "spm_unigram_plain/tokenizer.model")],
+        "rank_file": [(b"\1", "tiktoken/o200k_base.tiktoken"), (b"\0", "tekken/tekken.json")],
+        "gguf_vocabulary": [(b"", name + "/vocabulary.gguf") for name in ("gguf_llama", "gguf_gpt2", "gguf_bert")],
+        "tokenizer_json": [(b"", "json_unigram/tokenizer.json")],
+    }
+    for target, files in seeds.items():
+        os.makedirs(os.path.join(corpus, target), exist_ok=True)
+        for number, (head, name) in enumerate(files):
+            with open(os.path.join(OUT, name), "rb") as file, \
+                    open(os.path.join(corpus, target, f"source{number}"), "wb") as out:
+                out.write(head + file.read())
+
+
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     os.makedirs(OUT)
@@ -219,6 +265,8 @@ def main():
     make_vocabulary_files(model)
     make_ranks(model)
     make_gguf(bpe, model)
+    make_bert()
+    make_fuzz_corpus()
 
 
 if __name__ == "__main__":

@@ -79,6 +79,9 @@ TEKKEN = "|".join([
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+QWEN35 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
 
 def regex(pattern):
     from tokenizers import Regex
@@ -98,6 +101,7 @@ class Source:
     path: str
     encode: Callable[[str], list]
     special: bool = False  # whether the oracle adds what the tokenizer adds around a text
+    skip: str = ""  # texts with this special token are left out: the oracle does not look for it
 
 
 def train_sentencepiece(folder, name, lines, **options):
@@ -202,7 +206,165 @@ def build_transformers_sentencepiece(folder, sources, data):
     return result
 
 
+def copy_files(source, folder, names):
+    os.makedirs(folder, exist_ok=True)
+    for name in names:
+        if os.path.exists(os.path.join(source, name)):
+            shutil.copy(os.path.join(source, name), folder)
+
+
+def json_oracle(path):
+    tokenizer = Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def build_vocabulary_files(folder, data):
+    sources = []
+    gpt2 = os.path.join(data, "tokenizers", "gpt2")
+    for name, tokenizer_class, model_type in (("files-gpt2", "GPT2Tokenizer", "gpt2"), ("files-neox", "GPTNeoXTokenizer", "gpt_neox"),
+                                              ("files-cohere", "CohereTokenizer", "cohere"),
+                                              ("files-roberta", "RobertaTokenizer", "roberta")):
+        path = os.path.join(folder, name)
+        copy_files(gpt2, path, ["vocab.json", "merges.txt"])
+        config = {"tokenizer_class": tokenizer_class}
+        if model_type == "roberta":
+            config.update({"cls_token": "<|endoftext|>", "sep_token": "<|endoftext|>"})
+        write_json(path, "tokenizer_config.json", config)
+        write_json(path, "config.json", {"model_type": model_type})
+        sources.append(Source(name, path, transformers_oracle(path, True), True))
+    # The class of transformers does not take these two files, so it is put together here.
+    path = os.path.join(folder, "files-qwen3.5")
+    copy_files(gpt2, path, ["vocab.json", "merges.txt"])
+    write_json(path, "config.json", {"model_type": "qwen3_5"})
+    qwen35 = Tokenizer(models.BPE.from_file(os.path.join(path, "vocab.json"), os.path.join(path, "merges.txt")))
+    qwen35.normalizer = normalizers.NFC()
+    qwen35.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(regex(QWEN35), "isolated"),
+                                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    qwen35.add_special_tokens(["<|endoftext|>"])
+    sources.append(Source("files-qwen3.5", path, lambda text: qwen35.encode(text).ids))
+    qwen = os.path.join(data, "tokenizers", "qwen2.5")
+    path = os.path.join(folder, "files-qwen2.5")
+    copy_files(qwen, path, ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+    sources.append(Source("files-qwen2.5", path, json_oracle(qwen)))
+    return sources
+
+
+def build_rank_files(folder, data):
+    import tiktoken
+    import tiktoken_ext.openai_public as openai
+    from tiktoken.load import load_tiktoken_bpe
+    llama3 = os.path.join(data, "tokenizers", "llama3")
+    file = os.path.join(llama3, "tokenizer.model")
+    path = os.path.join(folder, "tiktoken-llama3")
+    copy_files(llama3, path, ["tokenizer.model", "tokenizer_config.json"])
+    sources = [Source("tiktoken-llama3", path, json_oracle(llama3))]
+    # The ranks are Llama 3's under other names: what is compared is how the text is cut.
+    ranks = load_tiktoken_bpe(file)
+    kimi = KIMI
+    pattern_of = {
+        "r50k_base": openai.r50k_pat_str, "cl100k_base": source_pattern(openai.cl100k_base), "o200k_base": O200K,
+        "qwen": LLAMA3.replace("{1,3}", ""), "kimi": kimi,
+    }
+    for name, pattern in pattern_of.items():
+        path = os.path.join(folder, "tiktoken-" + name)
+        os.makedirs(path, exist_ok=True)
+        shutil.copy(file, os.path.join(path, name + ".tiktoken"))
+        encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        if name == "qwen":
+            import unicodedata
+            encode = lambda text, encoding=encoding: encoding.encode_ordinary(unicodedata.normalize("NFC", text))
+        else:
+            encode = encoding.encode_ordinary
+        sources.append(Source("tiktoken-" + name, path, encode, skip="<|endoftext|>"))
+    path = os.path.join(folder, "tekken")
+    special = [{"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(["<unk>", "<s>", "</s>"])]
+    by_rank = sorted(ranks.items(), key=lambda pair: pair[1])
+    write_json(path, "tekken.json", {
+        "config": {"pattern": TEKKEN, "num_vocab_tokens": len(ranks), "default_vocab_size": 100_000 + 1000,
+                   "default_num_special_tokens": 1000, "version": "v7"},
+        "vocab": [{"rank": rank, "token_bytes": base64.b64encode(token).decode(), "token_str": None} for token, rank in by_rank],
+        "special_tokens": special})
+    encoding = tiktoken.Encoding("tekken", pat_str=TEKKEN, special_tokens={},
+                                 mergeable_ranks={token: rank for token, rank in ranks.items() if rank < 100_000})
+    sources.append(Source("tekken", path, lambda text: [i + 1000 for i in encoding.encode_ordinary(text)], skip="<unk>"))
+    return sources
+
+
+def source_pattern(constructor):
+    """The pat_str of one of tiktoken's encodings, without fetching its ranks."""
+    import inspect
+    import re
+    return re.search(r'"pat_str": r"""(.*?)"""', inspect.getsource(constructor)).group(1)
+
+
+def build_bert(folder, lines):
+    from tokenizers import trainers
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(lines, trainers.WordPieceTrainer(
+        vocab_size=8000, limit_alphabet=600, show_progress=False,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    words = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])]
+    sources = []
+    for name, config in (("files-bert", {}), ("files-bert-cased", {"do_lower_case": False})):
+        path = os.path.join(folder, name)
+        os.makedirs(path, exist_ok=True)
+        with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as out:
+            out.write("\n".join(words) + "\n")
+        write_json(path, "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", **config})
+        write_json(path, "config.json", {"model_type": "bert"})
+        sources.append(Source(name, path, transformers_oracle(path, True), True))
+    return sources
+
+
+def build_gguf(folder, sources, data):
+    import gguf
+    result = []
+    vocabularies = os.path.join(data, "tokenizers", "ggml-vocab")
+    llama2 = os.path.join(data, "tokenizers", "llama2")
+    gpt2 = os.path.join(folder, "files-gpt2")
+    result.append(Source("gguf-llama-spm", os.path.join(vocabularies, "ggml-vocab-llama-spm.gguf"), sentencepiece_oracle(llama2), skip="<unk>"))
+    result.append(Source("gguf-gpt-2", os.path.join(vocabularies, "ggml-vocab-gpt-2.gguf"), transformers_oracle(gpt2)))
+    # llama.cpp adds scores in f64, as the Unigram model of tokenizers does; SentencePiece writes the text.
+    base = {source.name: source for source in sources}["spm-unigram-nmt"].path
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(open(os.path.join(base, "tokenizer.model"), "rb").read())
+    path = os.path.join(folder, "gguf-t5", "vocabulary.gguf")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    writer = gguf.GGUFWriter(path, "t5")
+    writer.add_tokenizer_model("t5")
+    writer.add_token_list([piece.piece for piece in proto.pieces])
+    writer.add_token_scores([piece.score for piece in proto.pieces])
+    writer.add_token_types([piece.type for piece in proto.pieces])
+    writer.add_add_space_prefix(True)
+    writer.add_remove_extra_whitespaces(True)
+    writer.add_precompiled_charsmap(proto.normalizer_spec.precompiled_charsmap)
+    writer.add_unk_token_id(proto.trainer_spec.unk_id)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    processor = sentencepiece.SentencePieceProcessor(model_file=os.path.join(base, "tokenizer.model"))
+    hidden = [piece.piece for piece in proto.pieces if piece.type != 1]
+    unigram = Tokenizer(models.Unigram([(p.piece if p.type == 1 else chr(0x100000 + i), p.score if p.type == 1 else 0.0)
+                                        for i, p in enumerate(proto.pieces)], proto.trainer_spec.unk_id, False))
+    assert hidden
+    result.append(Source("gguf-t5", path, lambda text: unigram.encode(processor.normalize(text)).ids, skip="<unk>"))
+    return result
+
+
+KIMI = "|".join([
+    r"[\p{Han}]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
+
+
 def build(folder, data, lines, only=""):
     sources = build_sentencepiece(folder, lines, data)
     sources += build_transformers_sentencepiece(folder, sources, data)
+    sources += build_vocabulary_files(folder, data)
+    sources += build_rank_files(folder, data)
+    sources += build_bert(folder, lines)
+    sources += build_gguf(folder, sources, data)
     return [source for source in sources if only in source.name]

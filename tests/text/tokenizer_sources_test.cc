@@ -76,7 +76,8 @@ INSTANTIATE_TEST_SUITE_P(Files, TokenizerSource,
                          ::testing::Values("json_unigram", "json_unigram_whole", "spm_unigram",
                                            "spm_unigram_plain", "spm_bpe", "spm_bpe_suffix", "hf_llama",
                                            "hf_llama_legacy", "hf_gemma", "files_gpt2", "files_qwen2",
-                                           "files_roberta", "tiktoken", "tekken", "gguf_llama", "gguf_gpt2"),
+                                           "files_roberta", "files_bert", "files_bert_cased", "gguf_bert",
+                                           "tiktoken", "tekken", "gguf_llama", "gguf_gpt2"),
                          [](const auto& each) { return std::string(each.param); });
 
 TEST(TokenizerSources, TextComesBack) {
