@@ -109,7 +109,8 @@ int run_tokenize(const Arguments& arguments) {
   const Settings& s = arguments.settings;
   set_num_threads(static_cast<int>(s.integer_or("num_threads", 0)));
   const bool json = s.flag("json"), special = s.flag("special");
-  const Tokenizer tokenizer = Tokenizer::from_path(s.text("tokenizer"));
+  const Tokenizer tokenizer =
+      Tokenizer::from_path(s.text("tokenizer"), {.tiktoken_pattern = s.text_or("tokenizer_pattern", "")});
   for (const std::string& note : tokenizer.notes()) log_info("note: {}", note);
   int64_t line_number = 0;
   std::string out;

@@ -226,6 +226,12 @@ Verb make_tokenize() {
                   .section = "input",
                   .aliases = {"tokenizer_name_or_path", "model"},
                   .required = true});
+  keys.push_back({.name = "tokenizer_pattern",
+                  .meaning =
+                      "How a tiktoken file cuts text: the name of an encoding (cl100k_base, o200k_base, "
+                      "llama3, qwen, kimi ...) or a regular expression.",
+                  .section = "input",
+                  .unset = "as the file's name or its number of ranks says"});
   keys.push_back({.name = "special",
                   .kind = Kind::flag,
                   .fallback = true,

@@ -47,7 +47,7 @@ def torture_lines(count, seed=SEED):
 
 
 def data_lines(data):
-    """Lines of the shared datasets."""
+    """Texts of the shared datasets."""
     lines = []
     for name in ("tinyshakespeare/input.txt", "wikitext-2/valid.txt", "tinystories/tinystories_sample.txt"):
         lines += open(os.path.join(data, "datasets", name), encoding="utf-8").read().split("\n")
@@ -57,7 +57,8 @@ def data_lines(data):
     for name in ("alpaca_en_demo", "dpo_en_demo", "kto_en_demo", "glaive_toolcall_en_demo", "identity"):
         text = open(os.path.join(data, "datasets", "llama-factory", name + ".json"), encoding="utf-8").read()
         lines += strings_of(json.loads(text))
-    return [line for line in lines if line]
+    # Long texts line by line, short ones with their newlines.
+    return [part for text in lines for part in ([text] if len(text) < 300 else text.split("\n")) if part]
 
 
 def strings_of(value):
@@ -106,6 +107,8 @@ class Source:
 
 def train_sentencepiece(folder, name, lines, **options):
     path = os.path.join(folder, name)
+    if os.path.exists(os.path.join(path, "tokenizer.model")):
+        return path
     os.makedirs(path, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=os.path.join(path, "tokenizer"), minloglevel=2, num_threads=1,
