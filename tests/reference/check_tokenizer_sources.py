@@ -4,8 +4,8 @@ generated Unicode, and prints a table. Exit code 1 where an id differs.
     python3 tests/reference/check_tokenizer_sources.py TOKENIZE_TOOL DATA [--lines N] [--only NAME] [--keep FOLDER]
 """
 import argparse
-import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -14,16 +14,35 @@ import tokenizer_sources
 
 
 def serval_ids(tool, source, lines, folder):
-    texts = os.path.join(folder, "texts.jsonl")
-    with open(texts, "w", encoding="utf-8") as out:
+    texts, out = os.path.join(folder, "texts.records"), os.path.join(folder, "ids.records")
+    with open(texts, "wb") as file:
         for line in lines:
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
-    command = [tool, source.path, texts] + ([] if source.special else ["--no-special"])
-    result = subprocess.run(command, capture_output=True, text=True)
+            text = line.encode()
+            file.write(struct.pack("<I", len(text)) + text)
+    result = subprocess.run([tool, source.path, texts, out], capture_output=True, text=True)
     if result.returncode:
         print(f"{source.name:32} {result.stderr.strip()}", flush=True)
         return None
-    return [[int(n) for n in row.split()] for row in result.stdout.split("\n")[:-1]]
+    with open(out, "rb") as file:
+        data = file.read()
+    rows, at = [], 0
+
+    def take(count):
+        nonlocal at
+        at += 4 * count
+        return list(struct.unpack_from(f"<{count}i", data, at - 4 * count))
+
+    # Ids with their spans, ids without special tokens, two decoded texts.
+    while at < len(data):
+        (count,) = take(1)
+        special = take(count)
+        at += 8 * count
+        plain = take(*take(1))
+        for _ in range(2):
+            (size,) = take(1)
+            at += size
+        rows.append(special if source.special else plain)
+    return rows
 
 
 def main():

@@ -40,7 +40,8 @@ TokenizerParts parts_from_file(const std::string& path, const TokenizerOptions& 
   const std::string directory = directory_of(path), name = base_name(path);
   if (is_gguf(path) || ends_with(name, ".gguf")) return parts_from_gguf(GgufMetadata::open(path));
   const TokenizerSettings settings = read_tokenizer_settings(directory);
-  if (ends_with(name, ".model") || ends_with(name, ".spm") || is_rank_file(name))
+  if (ends_with(name, ".model") || starts_with(name, "tokenizer.model.") || ends_with(name, ".spm") ||
+      is_rank_file(name))
     return parts_from_model_file(path, options, settings);
   if (name == "vocab.txt") return parts_from_word_list(path, settings);
   if (starts_with(name, "tekken") && ends_with(name, ".json"))

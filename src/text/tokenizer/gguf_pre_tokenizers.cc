@@ -83,7 +83,7 @@ const std::vector<GgufPreTokenizer>& gguf_pre_tokenizers() {
       {{"gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
         "modern-bert", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4"},
        {kGpt2}},
-      {{"jina-v1-en", "jina-v2-code", "roberta-bpe"}, {kGpt2}, false, false, true},
+      {{"jina-v1-en", "jina-v2-code", "roberta-bpe"}, {kGpt2}},
       {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"},
        {R"(\p{N})", kGpt2}},
       {{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "solar-open", "megrez",
@@ -120,8 +120,8 @@ const std::vector<GgufPreTokenizer>& gguf_pre_tokenizers() {
       {{"exaone-moe"}, {kExaoneMoe}},
       {{"minicpm5"}, {kNumbersInThrees, kMiniCpm5}, true},
       {{"jais-2"}, {kJais2}},
-      {{"gemma4", "granite-embed-multi-311m"}, {kLinesApart}, false, true, false, true},
-      {{"sarvam-moe"}, {kLinesApart}, false, false, false, true},
+      {{"gemma4", "granite-embed-multi-311m"}, {kLinesApart}, false, true, true},
+      {{"sarvam-moe"}, {kLinesApart}, false, false, true},
   };
   return table;
 }

@@ -14,7 +14,6 @@ struct GgufPreTokenizer {
   std::vector<std::string_view> patterns;  // one after the other; matches and what lies between are pieces
   bool ignore_merges = false;
   bool add_bos = false;        // unless the file says otherwise
-  bool wraps = false;          // also a separator behind the text
   bool by_characters = false;  // blanks are U+2581 and unknown characters bytes; else byte-level
 };
 
