@@ -62,7 +62,7 @@ def main():
         os.makedirs(folder, exist_ok=True)
         training = tokenizer_sources.data_lines(arguments.data)[::7] + tokenizer_sources.torture_lines(3000, seed=1)
         for source in tokenizer_sources.build(folder, arguments.data, training, arguments.only):
-            lines = [line for line in every if not source.skip or source.skip not in line]
+            lines = [line for line in every if not any(token in line for token in source.skip)]
             ids = serval_ids(arguments.tool, source, lines, folder)
             wrong = []
             if ids is not None:

@@ -102,7 +102,7 @@ class Source:
     path: str
     encode: Callable[[str], list]
     special: bool = False  # whether the oracle adds what the tokenizer adds around a text
-    skip: str = ""  # texts with this special token are left out: the oracle does not look for it
+    skip: tuple = ()  # texts with these special tokens are left out: the oracle does not look for them
 
 
 def train_sentencepiece(folder, name, lines, **options):
@@ -171,7 +171,7 @@ def build_sentencepiece(folder, lines, data):
     }
     for name, options in kinds.items():
         path = train_sentencepiece(folder, name, lines, **options)
-        sources.append(Source(name, path, sentencepiece_oracle(path)))
+        sources.append(Source(name, path, sentencepiece_oracle(path), skip=("<s>", "</s>")))
     unigrams = [source for source in sources if "unigram" in source.name]
     for source in unigrams:
         sources.append(unigram_json(folder, source.name.replace("spm", "json"), source.path, "bytes" in source.name, False))
@@ -278,7 +278,7 @@ def build_rank_files(folder, data):
             encode = lambda text, encoding=encoding: encoding.encode_ordinary(unicodedata.normalize("NFC", text))
         else:
             encode = encoding.encode_ordinary
-        sources.append(Source("tiktoken-" + name, path, encode, skip="<|endoftext|>"))
+        sources.append(Source("tiktoken-" + name, path, encode, skip=("<|endoftext|>",)))
     path = os.path.join(folder, "tekken")
     special = [{"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(["<unk>", "<s>", "</s>"])]
     by_rank = sorted(ranks.items(), key=lambda pair: pair[1])
@@ -289,7 +289,7 @@ def build_rank_files(folder, data):
         "special_tokens": special})
     encoding = tiktoken.Encoding("tekken", pat_str=TEKKEN, special_tokens={},
                                  mergeable_ranks={token: rank for token, rank in ranks.items() if rank < 100_000})
-    sources.append(Source("tekken", path, lambda text: [i + 1000 for i in encoding.encode_ordinary(text)], skip="<unk>"))
+    sources.append(Source("tekken", path, lambda text: [i + 1000 for i in encoding.encode_ordinary(text)], skip=("<unk>", "<s>", "</s>")))
     return sources
 
 
@@ -327,7 +327,7 @@ def build_gguf(folder, sources, data):
     vocabularies = os.path.join(data, "tokenizers", "ggml-vocab")
     llama2 = os.path.join(data, "tokenizers", "llama2")
     gpt2 = os.path.join(folder, "files-gpt2")
-    result.append(Source("gguf-llama-spm", os.path.join(vocabularies, "ggml-vocab-llama-spm.gguf"), sentencepiece_oracle(llama2), skip="<unk>"))
+    result.append(Source("gguf-llama-spm", os.path.join(vocabularies, "ggml-vocab-llama-spm.gguf"), sentencepiece_oracle(llama2), skip=("<unk>", "<s>", "</s>")))
     result.append(Source("gguf-gpt-2", os.path.join(vocabularies, "ggml-vocab-gpt-2.gguf"), transformers_oracle(gpt2)))
     # llama.cpp adds scores in f64, as the Unigram model of tokenizers does; SentencePiece writes the text.
     base = {source.name: source for source in sources}["spm-unigram-nmt"].path
@@ -352,7 +352,7 @@ def build_gguf(folder, sources, data):
     unigram = Tokenizer(models.Unigram([(p.piece if p.type == 1 else chr(0x100000 + i), p.score if p.type == 1 else 0.0)
                                         for i, p in enumerate(proto.pieces)], proto.trainer_spec.unk_id, False))
     assert hidden
-    result.append(Source("gguf-t5", path, lambda text: unigram.encode(processor.normalize(text)).ids, skip="<unk>"))
+    result.append(Source("gguf-t5", path, lambda text: unigram.encode(processor.normalize(text)).ids, skip=("<unk>", "<s>", "</s>")))
     return result
 
 
