@@ -219,6 +219,42 @@ Verb make_inspect() {
           .table = KeyTable({json_key()})};
 }
 
+Verb make_tokenize() {
+  std::vector<Key> keys;
+  keys.push_back({.name = "tokenizer",
+                  .meaning = "A directory with a tokenizer, or the tokenizer's file itself.",
+                  .section = "input",
+                  .aliases = {"tokenizer_name_or_path", "model"},
+                  .required = true});
+  keys.push_back({.name = "tokenizer_pattern",
+                  .meaning =
+                      "How a tiktoken file cuts text: the name of an encoding (cl100k_base, o200k_base, "
+                      "llama3, qwen, kimi ...) or a regular expression.",
+                  .section = "input",
+                  .unset = "as the file's name or its number of ranks says"});
+  keys.push_back({.name = "special",
+                  .kind = Kind::flag,
+                  .fallback = true,
+                  .meaning = "Add the special tokens that the tokenizer puts before and after a text; those "
+                             "written in the text are recognised in any case. --no-special with decode "
+                             "leaves special tokens out.",
+                  .section = "input"});
+  keys.push_back({.name = "decode",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "The way back: lines of ids become lines of text; with json, JSON strings.",
+                  .section = "input"});
+  keys.push_back(json_key());
+  keys.back().meaning = "Print an object a line: ids, offsets (bytes of the line), pieces.";
+  keys.push_back(shared("num_threads", "system"));
+  return {.name = "tokenize",
+          .summary = "Turn lines of stdin into lines of token ids, or back.",
+          .examples = {"tokenize --tokenizer ./model",
+                       "tokenize --tokenizer ./model/tokenizer.json --no-special --json",
+                       "tokenize --tokenizer ./model --decode"},
+          .table = KeyTable(std::move(keys))};
+}
+
 Verb make_info() {
   return {.name = "info",
           .summary = "Tell the version, the processor, the chosen kernels and the memory.",
@@ -372,6 +408,10 @@ const Verb& inspect_verb() {
   static const Verb verb = make_inspect();
   return verb;
 }
+const Verb& tokenize_verb() {
+  static const Verb verb = make_tokenize();
+  return verb;
+}
 const Verb& info_verb() {
   static const Verb verb = make_info();
   return verb;
@@ -382,9 +422,9 @@ const Verb& bench_verb() {
 }
 
 const std::vector<const Verb*>& all_verbs() {
-  static const std::vector<const Verb*> verbs = {&train_verb(), &plan_verb(), &generate_verb(),
-                                                 &chat_verb(),  &eval_verb(), &inspect_verb(),
-                                                 &info_verb(),  &bench_verb()};
+  static const std::vector<const Verb*> verbs = {&train_verb(),    &plan_verb(), &generate_verb(),
+                                                 &chat_verb(),     &eval_verb(), &inspect_verb(),
+                                                 &tokenize_verb(), &info_verb(), &bench_verb()};
   return verbs;
 }
 

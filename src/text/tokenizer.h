@@ -12,11 +12,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
 
 namespace serval {
+
+struct TokenizerParts;  // text/tokenizer/parts.h
 
 struct EncodeOptions {
   bool add_special_tokens = true;    // what the post-processor adds (BOS, EOS)
@@ -32,18 +35,43 @@ struct Encoding {
   std::vector<Span> spans;  // one for each id
 };
 
+struct NewToken {
+  std::string content;
+  bool special = false;  // skipped by decode on demand
+};
+
+struct TokenizerOptions {
+  // How a tiktoken file cuts text: the name of an encoding (cl100k_base ...) or a regular expression. "": as
+  // the file's name or its size says.
+  std::string tiktoken_pattern;
+};
+
 class Tokenizer {
  public:
   // Errors name the file and the part of it that is wrong or not supported.
-  static Tokenizer from_directory(const std::string& directory);
+  // The directory's tokenizer.json, else tokenizer.model, tekken.json, vocab.json with merges.txt, a tiktoken
+  // file, vocab.txt or a GGUF file; notes() says which of these it was.
+  static Tokenizer from_directory(const std::string& directory, const TokenizerOptions& options = {});
+  // A directory, or one of the files that hold a tokenizer; the small files are looked for beside it.
+  static Tokenizer from_path(const std::string& path, const TokenizerOptions& options = {});
   static Tokenizer from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                              const std::string& where);
+  static Tokenizer from_parts(TokenizerParts parts);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
+  // The same for many texts, on all threads of base/parallel.h; the order is kept.
+  std::vector<Encoding> encode_batch(std::span<const std::string_view> texts,
+                                     const EncodeOptions& options = {}) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
+
+  // A tokenizer that also takes these tokens out of the text, and their ids: a known token keeps its id, new
+  // ones follow vocab_size(). The rows of the embedding are the model's side.
+  std::pair<Tokenizer, std::vector<int32_t>> with_added_tokens(std::span<const NewToken> tokens) const;
+  // The same tokenizer with another pad and eos; absent: as it was. Errors name an id that is no token.
+  Tokenizer with_named_ids(std::optional<int32_t> pad, std::optional<int32_t> eos) const;
 
   int64_t vocab_size() const;  // largest id + 1, added tokens included
   std::optional<int32_t> token_to_id(std::string_view token) const;
@@ -55,6 +83,8 @@ class Tokenizer {
   std::optional<int32_t> pad_id() const;
   // The raw tokenizer_config.json (an empty object where there is none).
   const Json& config() const;
+  // What the user should know of the files: sections that are ignored and the like, a line each.
+  const std::vector<std::string>& notes() const;
 
  private:
   friend class DecodeStream;

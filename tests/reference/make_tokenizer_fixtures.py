@@ -27,6 +27,14 @@ TEXTS = [
     "x" * 70 + " " * 40 + "y", "abab" * 30, "\u0f77\u0344\u2126\U0001d15e\u09c7\u09be", "\x00\x01\x7f", "\ufffd\ufeff",
 ]
 
+# Characters that versions of Unicode disagree about, and stretches of many scripts.
+UNICODE = ["\u0378a\u08b5b\u1734\u19da\U0001e94b", "\u2e52\U00010ead\U00011f00\U00031350x", "\u1c89\u1c8a\ua7cb\u0897",
+           "\u24b6\u24d0\U0001f130\U0001f170 \xb2\xbd\u2160", "a\u200db\u200cc\u00add", "  ,Ελ\u30fc漢かカ ㄅ한",
+           "\u0f0b\u0589\u2010\u301c\ufe58$+<=>^`|~", "e\u0301\u0345\u0334 \u1100\u1161\u11a8\uac00\u11a8 \ufb01\u1e9b\u0323"]
+TOKENS = [["hello"], ["un", "##able", "##", "do", "not", "n't", "'s", "."], ["low</w>", "er", "</w>x</w>"],
+          ["h", "h", "e", "<pad>", "l", "l", "<pad>", "l", "|", "o"], ["▁a", "▁▁b", "c▁"], ["<0xE4>", "<0xBD>", "<0xA0>", "<0xFF>", "x"],
+          ["Ġhe", "llo", "Ċ", "ä", "½ł", "世"], ["hah", "", "hhh", "a b"]]
+
 
 def case(tokenizer, text, special):
     start = [0]
@@ -123,8 +131,33 @@ def main():
         add_tokens(metaspace)
         write(f"tokenizer_metaspace_{scheme}", metaspace)
 
-    # Pre-tokenizers one by one: characters are the tokens, so that the spans show the cuts.
-    parts = {
+    bert = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20))
+    bert.normalizer = normalizers.BertNormalizer()
+    bert.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    bert.train_from_iterator(CORPUS, trainers.WordPieceTrainer(
+        vocab_size=300, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False))
+    bert.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    bert.decoder = decoders.WordPiece()
+    add_tokens(bert)
+    write("tokenizer_bert", bert)
+
+    words = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    words.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    words.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.UnicodeScripts(), pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(True)])
+    words.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False))
+    add_tokens(words)
+    write("tokenizer_words", words)
+
+    classic = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>", fuse_unk=False))
+    classic.normalizer = normalizers.Nmt()
+    classic.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
+    classic.train_from_iterator(CORPUS, trainers.BpeTrainer(
+        vocab_size=250, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False))
+    classic.decoder = decoders.BPEDecoder()
+    write("tokenizer_suffix", classic)
+
+    write_parts("tokenizer_parts", {
         "digits": pre_tokenizers.Digits(individual_digits=False), "punctuation": pre_tokenizers.Punctuation("merged_with_next"),
         "whitespace": pre_tokenizers.Whitespace(),
         "whitespace_split": pre_tokenizers.WhitespaceSplit(),
@@ -132,21 +165,50 @@ def main():
         "split_contiguous": pre_tokenizers.Split(Regex(r"[\s\d]"), "contiguous"),
         "split_inverted": pre_tokenizers.Split(Regex(r"\w{1,3}+|[^\w\s]"), "removed", invert=True),
         "split_next": pre_tokenizers.Split(Regex(r"(?i:[a-c])|^\S|\h$"), "merged_with_next"),
-    }
+    }, ("NFC", "NFD", "NFKC", "NFKD", "Lowercase"), TEXTS)
+
+    more = {"bert": pre_tokenizers.BertPreTokenizer(), "scripts": pre_tokenizers.UnicodeScripts(),
+            "fixed": pre_tokenizers.FixedLength(3), "delimiter": pre_tokenizers.CharDelimiterSplit("l"),
+            "digit": pre_tokenizers.Digits(individual_digits=True),
+            "classes": pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}]+|[^\S\n]|[[:punct:]]|\p{^Lu}\P{L}"), "isolated"),
+            "words": pre_tokenizers.Split(Regex(r"\w+|[^\w\s]+"), "isolated"), "no_words": pre_tokenizers.Split(Regex(r"[\w\s]+|\W+"), "isolated"),
+            "negated": pre_tokenizers.Split(Regex(r"[\W\D]+"), "removed")}
+    for behavior in ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"):
+        more[behavior] = pre_tokenizers.Split(Regex(r"[aeiou\s]"), behavior)
+        more[behavior + "_inverted"] = pre_tokenizers.Split("l", behavior, invert=True)
+        more["punctuation_" + behavior] = pre_tokenizers.Punctuation(behavior)
+    write_parts("tokenizer_more_parts", more, ("StripAccents", "Nmt", "ByteLevel", "BertNormalizer"), TEXTS[5::2] + UNICODE)
+
+
+def write_parts(name, parts, forms, texts):
+    """Pre-tokenizers one by one: characters are the tokens, so that the spans show the cuts."""
     cases = []
-    for name, part in parts.items():
-        for text in TEXTS:
+    for part in parts.values():
+        for text in texts:
             start = [0]
             for character in text:
                 start.append(start[-1] + len(character.encode()))
             cases.append({"part": json.loads(part.__getstate__()), "text": text,
                           "pieces": [[start[a], start[b]] for _, (a, b) in part.pre_tokenize_str(text)]})
-    forms = []
-    for name in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase"):
-        normalizer = getattr(normalizers, name)()
-        forms += [{"part": {"type": name}, "text": text, "normalized": normalizer.normalize_str(text)} for text in TEXTS]
-    with open(os.path.join(OUT, "tokenizer_parts.json"), "w") as out:
-        json.dump({"pre_tokenizers": cases, "normalizers": forms}, out, ensure_ascii=False, separators=(",", ":"))
+    normalized = []
+    for form in forms:
+        normalizer = getattr(normalizers, form)()
+        normalized += [{"part": json.loads(normalizer.__getstate__()), "text": text,
+                        "normalized": normalizer.normalize_str(text)} for text in texts]
+    decoded = []
+    for decoder in (decoders.BPEDecoder("</w>"), decoders.WordPiece(), decoders.WordPiece("", False), decoders.CTC(),
+                    decoders.CTC("a", "b", False), decoders.Metaspace(), decoders.Metaspace(prepend_scheme="never"),
+                    decoders.ByteFallback(), decoders.ByteLevel(), decoders.Replace(Regex("l+"), "L"), decoders.Strip("h", 1, 0), decoders.Strip("h", 0, 1),
+                    decoders.Fuse(), decoders.Sequence([decoders.Fuse(), decoders.Replace("##", "")])):
+        for tokens in TOKENS:
+            try:
+                text = decoder.decode(tokens)
+            except BaseException:  # the package panics where nothing is left
+                continue
+            decoded.append({"part": json.loads(decoder.__getstate__()), "tokens": tokens, "text": text})
+    with open(os.path.join(OUT, name + ".json"), "w") as out:
+        json.dump({"pre_tokenizers": cases, "normalizers": normalized, "decoders": decoded}, out, ensure_ascii=False,
+                  separators=(",", ":"))
         out.write("\n")
 
 

@@ -1,6 +1,7 @@
 #include "text/tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "text/tokenizer/characters.h"
 
@@ -9,7 +10,7 @@ namespace serval {
 void AddedTokens::Tree::add(std::string_view text, int32_t index) {
   if (text.empty()) return;
   if (token.empty()) token.push_back(-1);
-  starts[static_cast<unsigned char>(text[0])] = true;
+  if (!std::exchange(starts[static_cast<unsigned char>(text[0])], true)) start_bytes += text[0];
   uint32_t node = 0;
   for (const char c : text) {
     const uint64_t key = uint64_t{node} * 256 + static_cast<unsigned char>(c);
@@ -18,6 +19,12 @@ void AddedTokens::Tree::add(std::string_view text, int32_t index) {
     node = child->second;
   }
   token[node] = index;
+}
+
+size_t AddedTokens::Tree::next_start(std::string_view text, size_t at) const {
+  if (start_bytes.size() == 1) return std::min(text.find(start_bytes[0], at), text.size());
+  while (at < text.size() && !starts[static_cast<unsigned char>(text[at])]) ++at;
+  return at;
 }
 
 int32_t AddedTokens::Tree::longest(std::string_view text, size_t at, size_t& end) const {
@@ -84,10 +91,9 @@ void AddedTokens::split(Pieces& pieces, const Tree& tree, bool special) const {
   pieces.split_each([&](const Piece& piece, std::vector<Piece>& out) {
     const std::string_view text = piece.text;
     size_t done = 0;
-    for (size_t at = 0; at < text.size();) {
+    for (size_t at = 0; (at = tree.next_start(text, at)) < text.size();) {
       size_t match_end = 0;
-      const int32_t index =
-          tree.starts[static_cast<unsigned char>(text[at])] ? tree.longest(text, at, match_end) : -1;
+      const int32_t index = tree.longest(text, at, match_end);
       if (index < 0) {
         ++at;
         continue;

@@ -46,6 +46,8 @@ class AddedTokens {
     std::unordered_map<uint64_t, uint32_t> children;  // node * 256 + byte
     std::vector<int32_t> token;                       // of each node: index into tokens_, or -1
     bool starts[256] = {};
+    std::string start_bytes;                                    // those that `starts` marks
+    size_t next_start(std::string_view text, size_t at) const;  // text.size() where there is none
     void add(std::string_view text, int32_t index);
     int32_t longest(std::string_view text, size_t at, size_t& end) const;
   };

@@ -1,10 +1,12 @@
 #include "text/tokenizer/bpe.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "text/tokenizer/characters.h"
 
 namespace serval {
@@ -21,6 +23,16 @@ uint64_t pair_key(int32_t left, int32_t right) {
 
 size_t pair_slot(uint64_t pair, size_t mask) {
   return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> 20) & mask;
+}
+
+// What stands for a blank where text is not cut into words before: U+2581.
+constexpr std::string_view kMark = "\xE2\x96\x81";
+
+// The start of the next run of marks behind `at`, or the end.
+size_t next_mark(std::string_view text, size_t at) {
+  for (at = text.find(kMark, at); at != std::string_view::npos; at = text.find(kMark, at + kMark.size()))
+    if (at >= 1 && (at < kMark.size() || text.substr(at - kMark.size(), kMark.size()) != kMark)) return at;
+  return text.size();
 }
 
 struct Candidate {
@@ -56,12 +68,14 @@ BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
     : vocabulary_(std::move(vocabulary)), options_(std::move(options)), where_(std::move(where)) {
   constexpr char kHex[] = "0123456789ABCDEF";
   reads_bytes_ = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+  const bool reads_whole_words = reads_bytes_ && !options_.ignore_merges;
   for (unsigned byte = 0; byte < 256; ++byte) {
     id_of_byte_.push_back(vocabulary_.find(byte_character(static_cast<unsigned char>(byte))));
     reads_bytes_ = reads_bytes_ && id_of_byte_.back() >= 0;
     const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
     fallback_id_.push_back(vocabulary_.find(std::string_view(name, sizeof name)));
   }
+  cuts_at_marks_ = reads_whole_words && vocabulary_.find(kMark) >= 0;
   whole_ = std::make_unique<std::atomic<Whole>[]>(static_cast<size_t>(vocabulary_.id_end()));
   reserve_merges(0);
 }
@@ -104,6 +118,7 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, int64_t 
   merged = left;
   merged += right.substr(std::min(prefix.size(), right.size()));
   put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), known(merged));
+  if (cuts_at_marks_ && next_mark(merged, 0) < merged.size()) cuts_at_marks_ = false;
 }
 
 void BpeModel::add_merge(std::string_view line, int64_t rank) {
@@ -121,6 +136,54 @@ void BpeModel::add_merge(std::string_view line, int64_t rank) {
     if (vocabulary_.find(merged) >= 0) return add_merge(left, right, rank);
   }
   fail("{}: model.merges[{}]: '{}' cannot be read as two tokens of the vocabulary", where_, rank, line);
+}
+
+void BpeModel::add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges) {
+  struct Resolved {
+    int32_t left, right, merged;
+    bool crosses_mark;
+  };
+  // Looking tokens up waits for memory most of the time, so all threads do it.
+  std::vector<Resolved> resolved(merges.size());
+  const size_t prefix = options_.continuing_subword_prefix.size();
+  parallel_for(0, static_cast<int64_t>(merges.size()), 4096, [&](int64_t begin, int64_t end) {
+    constexpr size_t kBlock = 16;
+    std::array<std::string, kBlock> merged;
+    std::array<std::string_view, 3 * kBlock> texts;
+    std::array<int32_t, 3 * kBlock> ids{};
+    for (auto first = static_cast<size_t>(begin); first < static_cast<size_t>(end); first += kBlock) {
+      const size_t count = std::min(kBlock, static_cast<size_t>(end) - first);
+      for (size_t i = 0; i < count; ++i) {
+        const auto& [left, right] = merges[first + i];
+        merged[i] = left;
+        merged[i] += right.substr(std::min(prefix, right.size()));
+        texts[3 * i] = left;
+        texts[3 * i + 1] = right;
+        texts[3 * i + 2] = merged[i];
+      }
+      vocabulary_.find_many(std::span(texts).first(3 * count), ids);
+      for (size_t i = 0; i < count; ++i)
+        resolved[first + i] = {ids[3 * i], ids[3 * i + 1], ids[3 * i + 2],
+                               next_mark(merged[i], 0) < merged[i].size()};
+    }
+  });
+  reserve_merges(merges.size());
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto rank = static_cast<int64_t>(i);
+    const auto& [left, right, merged, crosses_mark] = resolved[i];
+    // The slot of a merge that comes soon.
+    if (const size_t soon = i + 16; soon < merges.size())
+      __builtin_prefetch(
+          &merges_[pair_slot(pair_key(resolved[soon].left, resolved[soon].right), merges_.size() - 1)]);
+    if (merges[i].second.data() == nullptr) {
+      add_merge(merges[i].first, rank);
+    } else if (left < 0 || right < 0 || merged < 0 || rank >= kNoRank) {
+      add_merge(merges[i].first, merges[i].second, rank);  // tells what is wrong
+    } else {
+      put_merge(pair_key(left, right), static_cast<int32_t>(rank), merged);
+      cuts_at_marks_ = cuts_at_marks_ && !crosses_mark;
+    }
+  }
 }
 
 int32_t BpeModel::unknown_id() const {
@@ -243,6 +306,10 @@ void BpeModel::merge_many(std::vector<Symbol>& symbols) const {
                 symbols.end());
 }
 
+size_t BpeModel::next_cut(std::string_view piece, size_t at) const {
+  return cuts_at_marks_ ? next_mark(piece, at + 1) : piece.size();
+}
+
 void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const {
   Scratch& work = scratch();
   std::atomic<Whole>* whole = nullptr;
@@ -258,7 +325,7 @@ void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<Mod
     if (whole_id >= 0) whole = &whole_[static_cast<size_t>(whole_id)];
   }
   if (whole != nullptr && (options_.ignore_merges || whole->load(std::memory_order_relaxed) == Whole::kYes)) {
-    out.push_back({whole_id, 0, piece.size()});
+    out.push_back({whole_id, 0, static_cast<uint32_t>(piece.size())});
     return;
   }
   std::vector<Symbol>& symbols = work.symbols;
@@ -272,7 +339,7 @@ void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<Mod
     const bool is_whole = symbols.size() == 1 && symbols[0].id == whole_id && symbols[0].size == piece.size();
     whole->store(is_whole ? Whole::kYes : Whole::kNo, std::memory_order_relaxed);
   }
-  size_t at = 0;
+  uint32_t at = 0;
   for (const Symbol& symbol : symbols) {
     out.push_back({symbol.id, at, at + symbol.size});
     at += symbol.size;

@@ -9,11 +9,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "text/tokenizer/token_table.h"
+#include "text/tokenizer/token_model.h"
 
 namespace serval {
 
@@ -26,12 +28,7 @@ struct BpeOptions {
   bool ignore_merges = false;             // a piece that is in the vocabulary is not merged but taken whole
 };
 
-struct ModelToken {
-  int32_t id;
-  size_t begin, end;  // bytes of the piece
-};
-
-class BpeModel {
+class BpeModel final : public TokenModel {
  public:
   BpeModel(TokenTable vocabulary, BpeOptions options, std::string where);
   void reserve_merges(size_t count);
@@ -40,11 +37,14 @@ class BpeModel {
   // taken.
   void add_merge(std::string_view line, int64_t rank);
 
-  const TokenTable& vocabulary() const { return vocabulary_; }
-  // Whether byte_level pieces can be given as bytes; else they must be spelled in byte characters.
-  bool reads_bytes() const { return reads_bytes_; }
-  // Appends. `piece` must not be empty.
-  void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const;
+  // Many at once, ranked in their order: quicker than one by one. A merge whose right side has a null data()
+  // is a line as above.
+  void add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges);
+
+  const TokenTable& vocabulary() const override { return vocabulary_; }
+  bool reads_bytes() const override { return reads_bytes_; }
+  void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
+  size_t next_cut(std::string_view piece, size_t at) const override;
 
  private:
   struct Symbol;
@@ -71,6 +71,7 @@ class BpeModel {
   std::vector<int32_t> fallback_id_;  // of "<0xNN>", -1: none
   std::vector<Merge> merges_;         // open-addressed, a power of two
   size_t merge_count_ = 0;
+  bool cuts_at_marks_ = false;  // no merge goes across the start of a run of U+2581
   // Whether a token's own text tokenizes to that one token; found out at its first use. Racing threads store
   // the same answer.
   std::unique_ptr<std::atomic<Whole>[]> whole_;

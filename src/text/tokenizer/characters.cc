@@ -1,8 +1,7 @@
 #include "text/tokenizer/characters.h"
 
-#include <utf8proc.h>
-
 #include <array>
+#include <cstring>
 
 namespace serval {
 namespace {
@@ -28,10 +27,6 @@ const ByteAlphabet& byte_alphabet() {
   return alphabet;
 }
 
-utf8proc_category_t category(char32_t c) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
-}
-
 // Bytes of the character that starts with `lead`, and the bounds of its second byte; 0 for no lead byte.
 struct LeadByte {
   int length;
@@ -49,17 +44,6 @@ LeadByte lead_byte(unsigned char lead) {
 }
 
 }  // namespace
-
-char32_t next_character(std::string_view text, size_t& at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const char32_t lead = byte(at);
-  if (lead < 0x80) return ++at, lead;
-  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  char32_t c = lead & (0x7Fu >> length);
-  const size_t end = std::min(at + length, text.size());
-  for (++at; at < end; ++at) c = (c << 6) | (byte(at) & 0x3Fu);
-  return c;
-}
 
 char32_t last_character(std::string_view text) {
   size_t at = text.size() - 1;
@@ -85,51 +69,17 @@ void append_utf8(std::string& out, char32_t c) {
   }
 }
 
-bool is_space(char32_t c) {
-  if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
-  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-bool is_word(char32_t c) {
-  switch (category(c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      // Circled and squared letters are alphabetic symbols; the joiners count as parts of words.
-      return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
-             (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D;
-  }
-}
-
-bool is_numeric(char32_t c) {
-  const auto kind = category(c);
-  return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_NO;
-}
-
-bool is_punctuation(char32_t c) {
-  if (c < 0x80)
-    return c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-  const auto kind = category(c);
-  return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
-}
-
 Utf8Prefix valid_utf8_prefix(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   size_t at = 0;
   while (at < text.size()) {
     if (byte(at) < 0x80) {
-      ++at;
+      // Eight bytes at a time where they are ASCII.
+      for (uint64_t word = 0; at + sizeof word <= text.size(); at += sizeof word) {
+        std::memcpy(&word, text.data() + at, sizeof word);
+        if ((word & 0x8080808080808080u) != 0) break;
+      }
+      while (at < text.size() && byte(at) < 0x80) ++at;
       continue;
     }
     const LeadByte lead = lead_byte(byte(at));

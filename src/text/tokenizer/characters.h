@@ -9,20 +9,40 @@
 #include <string_view>
 #include <vector>
 
+#include "text/tokenizer/unicode.h"
+
 namespace serval {
 
-// `text` must be valid UTF-8 and at < text.size(); moves `at` past the character.
-char32_t next_character(std::string_view text, size_t& at);
-char32_t last_character(std::string_view text);  // text must not be empty
-void append_utf8(std::string& out, char32_t character);
 inline bool is_continuation(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }
+// `text` must be valid UTF-8 and at < text.size(); moves `at` past the character.
+inline char32_t next_character(std::string_view text, size_t& at) {
+  const auto byte = [&](size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[i])); };
+  const char32_t lead = byte(at);
+  if (lead < 0x80) return ++at, lead;
+  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  if (at + length > text.size()) return at = text.size(), U'\uFFFD';  // never in valid UTF-8
+  char32_t c = lead & (0x7Fu >> length);
+  for (size_t i = 1; i < length; ++i) c = (c << 6) | (byte(at + i) & 0x3F);
+  at += length;
+  return c;
+}
+char32_t last_character(std::string_view text);  // text must not be empty
+void append_utf8(std::string& out, char32_t character);
 
-bool is_space(char32_t c);        // White_Space
-bool is_word(char32_t c);         // what \w matches in a regular expression
-bool is_numeric(char32_t c);      // Nd, Nl, No
-bool is_punctuation(char32_t c);  // ASCII punctuation and the P categories
+inline bool is_space(char32_t c) {  // White_Space
+  return c < 0x80 ? c == ' ' || (c >= 9 && c <= 13) : (character_record(c).flags & unicode::kSpace) != 0;
+}
+inline bool is_word(char32_t c) {  // letters, marks, digits, connectors: beside them a word goes on
+  return (character_record(c).flags & unicode::kWord) != 0;
+}
+inline bool is_numeric(char32_t c) {
+  return (character_record(c).flags & unicode::kNumeric) != 0;
+}
+inline bool is_punctuation(char32_t c) {
+  return (character_record(c).flags & unicode::kPunctuation) != 0;
+}
 
 // The bytes that are not UTF-8 become U+FFFD, one for each maximal part of a character, as in Python's
 // decode(errors="replace").

@@ -1,22 +1,17 @@
 #include "text/tokenizer/decoder.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/text.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/json_values.h"
 #include "text/tokenizer/regex.h"
 
 namespace serval {
 namespace {
 
 constexpr const char* kReplacementCharacter = "\xEF\xBF\xBD";
-
-// A character of `value`, which must be exactly one.
-std::string one_character(const Json& value, const std::string& where) {
-  const std::string& text = value.as_string();
-  size_t end = 0;
-  if (!text.empty()) next_character(text, end);
-  if (text.empty() || end != text.size()) fail("{}: expected one character, found '{}'", where, text);
-  return text;
-}
 
 void replace_with(std::vector<std::string>& tokens, std::string text) {
   tokens.clear();
@@ -94,6 +89,84 @@ class ReplaceDecoder final : public Decoder {
  private:
   Pattern pattern_;
   std::string content_;
+};
+
+// All of `from` become `to`; an empty `from` stands between all characters, and at both ends.
+std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  size_t at = 0;
+  if (from.empty()) {
+    out = to;
+    while (at < text.size()) {
+      const size_t begin = at;
+      next_character(text, at);
+      out += text.substr(begin, at - begin);
+      out += to;
+    }
+    return out;
+  }
+  for (size_t found; (found = text.find(from, at)) != std::string_view::npos; at = found + from.size()) {
+    out += text.substr(at, found - at);
+    out += to;
+  }
+  return out += text.substr(at);
+}
+
+// What WordPiece decoders take back of the blanks that splitting put around punctuation.
+std::string without_split_blanks(std::string text) {
+  constexpr std::pair<std::string_view, std::string_view> kChanges[] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},    {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+  };
+  for (const auto& [from, to] : kChanges) text = replaced(text, from, to);
+  return text;
+}
+
+class BpeDecoder final : public Decoder {
+ public:
+  explicit BpeDecoder(std::string suffix) : suffix_(std::move(suffix)) {}
+  void apply(std::vector<std::string>& tokens) const override {
+    for (size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = replaced(tokens[i], suffix_, i + 1 == tokens.size() ? "" : " ");
+  }
+
+ private:
+  std::string suffix_;
+};
+
+class WordPieceDecoder final : public Decoder {
+ public:
+  WordPieceDecoder(std::string prefix, bool cleanup) : prefix_(std::move(prefix)), cleanup_(cleanup) {}
+  void apply(std::vector<std::string>& tokens) const override {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      std::string& token = tokens[i];
+      if (i > 0) token = starts_with(token, prefix_) ? token.substr(prefix_.size()) : " " + token;
+      if (cleanup_) token = without_split_blanks(std::move(token));
+    }
+  }
+
+ private:
+  std::string prefix_;
+  bool cleanup_;
+};
+
+// Of speech models: equal neighbours are one, and a token stands for the pause between words.
+class CtcDecoder final : public Decoder {
+ public:
+  CtcDecoder(std::string pad, std::string delimiter, bool cleanup)
+      : pad_(std::move(pad)), delimiter_(std::move(delimiter)), cleanup_(cleanup) {}
+  void apply(std::vector<std::string>& tokens) const override {
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    for (std::string& token : tokens) {
+      token = replaced(token, pad_, "");
+      if (cleanup_) token = replaced(without_split_blanks(std::move(token)), delimiter_, " ");
+    }
+    std::erase(tokens, "");
+  }
+
+ private:
+  std::string pad_, delimiter_;
+  bool cleanup_;
 };
 
 class ByteFallbackDecoder final : public Decoder {
@@ -200,6 +273,13 @@ std::unique_ptr<Decoder> make_decoder(const Json& value, const std::string& wher
     return std::make_unique<MetaspaceDecoder>(one_character(value.at("replacement"), where + ".replacement"),
                                               !never);
   }
+  if (type == "BPEDecoder") return std::make_unique<BpeDecoder>(value.at("suffix").as_string());
+  if (type == "WordPiece")
+    return std::make_unique<WordPieceDecoder>(value.at("prefix").as_string(), value.at("cleanup").as_bool());
+  if (type == "CTC")
+    return std::make_unique<CtcDecoder>(value.at("pad_token").as_string(),
+                                        value.at("word_delimiter_token").as_string(),
+                                        value.at("cleanup").as_bool());
   if (type == "Sequence") {
     std::vector<std::unique_ptr<Decoder>> parts;
     for (const Json& part : value.at("decoders").as_array())

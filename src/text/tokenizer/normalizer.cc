@@ -1,9 +1,8 @@
 #include "text/tokenizer/normalizer.h"
 
-#include <utf8proc.h>
-
 #include "base/error.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/precompiled.h"
 #include "text/tokenizer/regex.h"
 
 namespace serval {
@@ -21,25 +20,135 @@ class UnicodeNormalizer final : public Normalizer {
   UnicodeForm form_;
 };
 
+// Drops the characters for which `map` gives kDropped, and puts what it gives in the place of the others.
+constexpr char32_t kDropped = 0xFFFFFFFF;
+template <class Map>
+Piece map_characters(Pieces& pieces, const Piece& piece, const Map& map) {
+  std::vector<ChangedCharacter> characters;
+  characters.reserve(piece.text.size());
+  size_t dropped_first = 0;
+  bool same = true;
+  for (size_t at = 0; at < piece.text.size();) {
+    const char32_t c = next_character(piece.text, at);
+    const char32_t mapped = map(c);
+    same = same && mapped == c;
+    if (mapped != kDropped) {
+      characters.push_back({mapped, 0});
+    } else if (characters.empty()) {
+      ++dropped_first;
+    } else {
+      --characters.back().change;
+    }
+  }
+  return same ? piece : pieces.changed(piece, characters, dropped_first);
+}
+
+Piece lower_case(Pieces& pieces, const Piece& piece) {
+  constexpr char32_t kDottedCapitalI = 0x130;  // the one letter whose lower case is two characters
+  if (piece.text.find("\xC4\xB0") == std::string_view::npos)
+    return map_characters(pieces, piece, [](char32_t c) {
+      return c >= 0x80 ? unicode::to_lower(c) : c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+    });
+  std::vector<ChangedCharacter> characters;
+  for (size_t at = 0; at < piece.text.size();) {
+    const char32_t c = next_character(piece.text, at);
+    characters.push_back({unicode::to_lower(c), 0});
+    if (c == kDottedCapitalI) characters.push_back({0x307, 1});
+  }
+  return pieces.changed(piece, characters);
+}
+
 class LowercaseNormalizer final : public Normalizer {
  public:
+  Piece apply(Pieces& pieces, const Piece& piece) const override { return lower_case(pieces, piece); }
+};
+
+Piece drop_flagged(Pieces& pieces, const Piece& piece, uint32_t flag) {
+  return map_characters(pieces, piece,
+                        [flag](char32_t c) { return character_record(c).flags & flag ? kDropped : c; });
+}
+
+class StripAccentsNormalizer final : public Normalizer {
+ public:
   Piece apply(Pieces& pieces, const Piece& piece) const override {
-    std::vector<ChangedCharacter> characters;
-    characters.reserve(piece.text.size());
-    bool same = true;
-    for (size_t at = 0; at < piece.text.size();) {
-      const char32_t c = next_character(piece.text, at);
-      if (c == 0x130) {  // the one letter whose lower case is two characters
-        characters.push_back({U'i', 0});
-        characters.push_back({0x307, 1});
-        same = false;
-        continue;
-      }
-      const auto lower = static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
-      characters.push_back({lower, 0});
-      same = same && lower == c;
+    return drop_flagged(pieces, piece, unicode::kCombiningMark);
+  }
+};
+
+bool is_chinese(char32_t c) {
+  const auto within = [c](char32_t first, char32_t last) { return c >= first && c <= last; };
+  // The sixth starts at 2B920 in the reference too, though the block does at 2B820.
+  return within(0x4E00, 0x9FFF) || within(0x3400, 0x4DBF) || within(0x20000, 0x2A6DF) ||
+         within(0x2A700, 0x2B73F) || within(0x2B740, 0x2B81F) || within(0x2B920, 0x2CEAF) ||
+         within(0xF900, 0xFAFF) || within(0x2F800, 0x2FA1F);
+}
+
+Piece set_chinese_apart(Pieces& pieces, const Piece& piece) {
+  std::vector<ChangedCharacter> characters;
+  bool same = true;
+  for (size_t at = 0; at < piece.text.size();) {
+    const char32_t c = next_character(piece.text, at);
+    if (!is_chinese(c)) {
+      characters.push_back({c, 0});
+      continue;
     }
-    return same ? piece : pieces.changed(piece, characters);
+    characters.push_back({U' ', 0});
+    characters.push_back({c, 1});
+    characters.push_back({U' ', 1});
+    same = false;
+  }
+  return same ? piece : pieces.changed(piece, characters);
+}
+
+class BertNormalizer final : public Normalizer {
+ public:
+  struct Options {
+    bool clean_text, handle_chinese_chars, strip_accents, lowercase;
+  };
+  explicit BertNormalizer(const Options& options) : options_(options) {}
+  Piece apply(Pieces& pieces, const Piece& old) const override {
+    Piece piece = old;
+    if (options_.clean_text)
+      piece = map_characters(pieces, piece, [](char32_t c) {
+        const uint32_t flags = character_record(c).flags;
+        return flags & unicode::kBertRemoved ? kDropped : flags & unicode::kBertBlank ? U' ' : c;
+      });
+    if (options_.handle_chinese_chars) piece = set_chinese_apart(pieces, piece);
+    if (options_.strip_accents) {
+      const std::vector<ChangedCharacter> characters = unicode_form(piece.text, UnicodeForm::kNfd);
+      if (!characters.empty()) piece = pieces.changed(piece, characters);
+      piece = drop_flagged(pieces, piece, unicode::kNonspacingMark);
+    }
+    return options_.lowercase ? lower_case(pieces, piece) : piece;
+  }
+
+ private:
+  Options options_;
+};
+
+// The rule set "nmt_nfkc" of SentencePiece, less its normalization form.
+class NmtNormalizer final : public Normalizer {
+ public:
+  Piece apply(Pieces& pieces, const Piece& piece) const override {
+    return map_characters(pieces, piece, [](char32_t c) {
+      const auto within = [c](char32_t first, char32_t last) { return c >= first && c <= last; };
+      if (within(1, 8) || c == 0xB || within(0xE, 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F)
+        return kDropped;
+      const bool blank = c == '\t' || c == '\n' || c == '\f' || c == '\r' || c == 0x1680 ||
+                         within(0x200B, 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF ||
+                         c == 0xFFFD;
+      return blank ? U' ' : c;
+    });
+  }
+};
+
+// Every byte becomes its GPT-2 character.
+class ByteLevelNormalizer final : public Normalizer {
+ public:
+  Piece apply(Pieces& pieces, const Piece& piece) const override {
+    Piece bytes = piece;
+    bytes.byte_level = true;
+    return pieces.spelled_in_byte_characters(bytes);
   }
 };
 
@@ -124,6 +233,19 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string
       if (auto normalizer = make_normalizer(part, where)) parts.push_back(std::move(normalizer));
     return std::make_unique<NormalizerSequence>(std::move(parts));
   }
+  if (type == "StripAccents") return std::make_unique<StripAccentsNormalizer>();
+  if (type == "Nmt") return std::make_unique<NmtNormalizer>();
+  if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();
+  if (type == "BertNormalizer") {
+    const bool lowercase = value.at("lowercase").as_bool();
+    const Json* strip = value.find("strip_accents");  // null: as lowercase
+    return std::make_unique<BertNormalizer>(BertNormalizer::Options{
+        .clean_text = value.at("clean_text").as_bool(),
+        .handle_chinese_chars = value.at("handle_chinese_chars").as_bool(),
+        .strip_accents = strip == nullptr || strip->is_null() ? lowercase : strip->as_bool(),
+        .lowercase = lowercase});
+  }
+  if (type == "Precompiled") return make_precompiled_normalizer(value, where);
   fail("{}: the normalizer '{}' is not supported", where, type);
 }
 

@@ -8,26 +8,13 @@
 
 namespace serval {
 
-Pieces::Pieces(std::string_view input) : input_(input) {
+void Pieces::reset(std::string_view input) {
   if (input.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max()) / 8)
     fail("a text of {} bytes is too long to tokenize at once; split it", input.size());
+  input_ = input;
+  list_.clear();
+  buffers_.clear();
   if (!input.empty()) list_.push_back(Piece{.text = input});
-}
-
-void Pieces::split_each(const Splitter& split) {
-  next_.clear();
-  for (const Piece& piece : list_) {
-    if (piece.token >= 0) {
-      next_.push_back(piece);
-      continue;
-    }
-    const size_t first = next_.size();
-    split(piece, next_);
-    next_.erase(std::remove_if(next_.begin() + static_cast<ptrdiff_t>(first), next_.end(),
-                               [](const Piece& part) { return part.text.empty(); }),
-                next_.end());
-  }
-  list_.swap(next_);
 }
 
 InputSpan Pieces::span_of_byte(const Piece& piece, size_t at) const {
@@ -96,6 +83,28 @@ void Pieces::split(const Piece& piece, std::vector<Stretch>& stretches, SplitBeh
   for (const Stretch& s : joined) emit(s.begin, s.end);
 }
 
+// The spans of the bytes that a new text takes over.
+void Pieces::append_spans(Buffer& buffer, const Piece& piece, size_t begin, size_t end) const {
+  if (piece.spans != nullptr) {
+    buffer.spans.insert(buffer.spans.end(), piece.spans + begin, piece.spans + end);
+    return;
+  }
+  const auto offset = static_cast<int32_t>(piece.text.data() - input_.data());
+  const size_t first = buffer.spans.size();
+  buffer.spans.resize(first + (end - begin));
+  InputSpan* span = buffer.spans.data() + first;
+  for (size_t at = begin; at < end;) {
+    if (static_cast<unsigned char>(piece.text[at]) < 0x80) {
+      const auto here = offset + static_cast<int32_t>(at++);
+      *span++ = {here, here + 1};
+      continue;
+    }
+    const InputSpan whole = span_of_byte(piece, at);
+    const auto next = std::min(end, static_cast<size_t>(whole.end - offset));
+    for (; at < next; ++at) *span++ = whole;
+  }
+}
+
 // A hostile tokenizer could replace every character by a page, again and again.
 void Pieces::check_size(size_t size) const {
   if (size > input_.size() * 64 + (size_t{1} << 20))
@@ -104,18 +113,19 @@ void Pieces::check_size(size_t size) const {
 
 Piece Pieces::adopt(const Piece& old, Buffer buffer) {
   check_size(buffer.text.size());
-  buffers_.push_back(std::move(buffer));
+  buffers_.push_back(std::make_unique<const Buffer>(std::move(buffer)));
   Piece piece = old;
-  piece.text = buffers_.back().text;
-  piece.spans = buffers_.back().spans.data();
+  piece.text = buffers_.back()->text;
+  piece.spans = buffers_.back()->spans.data();
   return piece;
 }
 
-Piece Pieces::changed(const Piece& piece, const std::vector<ChangedCharacter>& characters) {
+Piece Pieces::changed(const Piece& piece, const std::vector<ChangedCharacter>& characters, size_t removed) {
   Buffer buffer;
   buffer.text.reserve(piece.text.size());
   buffer.spans.reserve(piece.text.size());
   size_t at = 0;  // in the old text
+  for (; removed > 0 && at < piece.text.size(); --removed) next_character(piece.text, at);
   for (const auto& [character, change] : characters) {
     InputSpan span = {piece.origin, piece.origin};
     if (change > 0) {
@@ -139,7 +149,7 @@ Piece Pieces::prepended(const Piece& piece, std::string_view prefix) {
   buffer.text += piece.text;
   buffer.spans.reserve(buffer.text.size());
   buffer.spans.resize(prefix.size(), span_of_byte(piece, 0));
-  for (size_t at = 0; at < piece.text.size(); ++at) buffer.spans.push_back(span_of_byte(piece, at));
+  append_spans(buffer, piece, 0, piece.text.size());
   return adopt(piece, std::move(buffer));
 }
 
@@ -155,7 +165,7 @@ Piece Pieces::replaced(const Piece& piece, const std::vector<Stretch>& stretches
   for (const Stretch& s : stretches) {
     if (!s.is_match) {
       buffer.text += piece.text.substr(s.begin, s.end - s.begin);
-      for (size_t at = s.begin; at < s.end; ++at) buffer.spans.push_back(span_of_byte(piece, at));
+      append_spans(buffer, piece, s.begin, s.end);
     } else {
       buffer.text += content;
       const InputSpan span =

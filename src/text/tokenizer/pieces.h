@@ -6,9 +6,9 @@
 //   pieces.split_each([&](const Piece& piece, std::vector<Piece>& out) { out.push_back(pieces.slice(piece, 0,
 //   5)); });
 #pragma once
+#include <algorithm>
 #include <cstdint>
-#include <deque>
-#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,15 +45,33 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 
 class Pieces {
  public:
-  explicit Pieces(std::string_view input);
+  Pieces() = default;
+  explicit Pieces(std::string_view input) { reset(input); }
+  void reset(std::string_view input);  // as a new one, in the same memory
   Pieces(const Pieces&) = delete;
   Pieces& operator=(const Pieces&) = delete;
+  Pieces(Pieces&&) = default;
+  Pieces& operator=(Pieces&&) = default;
   std::string_view input() const { return input_; }
   const std::vector<Piece>& list() const { return list_; }
 
   // Each piece that is no added token is replaced by what `split` appends for it; empty pieces are dropped.
-  using Splitter = std::function<void(const Piece& piece, std::vector<Piece>& out)>;
-  void split_each(const Splitter& split);
+  template <class Split>  // void(const Piece& piece, std::vector<Piece>& out)
+  void split_each(const Split& split) {
+    next_.clear();
+    for (const Piece& piece : list_) {
+      if (piece.token >= 0) {
+        next_.push_back(piece);
+        continue;
+      }
+      const size_t first = next_.size();
+      split(piece, next_);
+      next_.erase(std::remove_if(next_.begin() + static_cast<ptrdiff_t>(first), next_.end(),
+                                 [](const Piece& part) { return part.text.empty(); }),
+                  next_.end());
+    }
+    list_.swap(next_);
+  }
 
   Piece slice(const Piece& piece, size_t begin, size_t end) const;
   InputSpan span(const Piece& piece, size_t begin, size_t end) const;
@@ -62,7 +80,8 @@ class Pieces {
              std::vector<Piece>& out) const;
 
   // New texts of a piece. They live as long as the Pieces.
-  Piece changed(const Piece& piece, const std::vector<ChangedCharacter>& characters);
+  // The first `removed` characters of the old text are dropped before the changes begin.
+  Piece changed(const Piece& piece, const std::vector<ChangedCharacter>& characters, size_t removed = 0);
   Piece prepended(const Piece& piece, std::string_view prefix);
   Piece replaced(const Piece& piece, const std::vector<Stretch>& stretches, std::string_view content);
   Piece spelled_in_byte_characters(const Piece& piece);  // byte_level becomes text
@@ -72,13 +91,14 @@ class Pieces {
     std::string text;
     std::vector<InputSpan> spans;
   };
+  void append_spans(Buffer& buffer, const Piece& piece, size_t begin, size_t end) const;
   InputSpan span_of_byte(const Piece& piece, size_t at) const;
   void check_size(size_t size) const;
   Piece adopt(const Piece& old, Buffer buffer);
 
   std::string_view input_;
   std::vector<Piece> list_, next_;
-  std::deque<Buffer> buffers_;
+  std::vector<std::unique_ptr<const Buffer>> buffers_;
 };
 
 }  // namespace serval

@@ -23,16 +23,16 @@ class TemplateProcessor final : public PostProcessor {
   explicit TemplateProcessor(std::vector<Part> parts) : parts_(std::move(parts)) {}
 
   void apply(std::string_view, std::vector<PlacedToken>& tokens, bool add_special_tokens) const override {
-    std::vector<PlacedToken> result;
-    result.reserve(tokens.size() + parts_.size());
-    for (const Part& part : parts_) {
-      if (!part) {
-        result.insert(result.end(), tokens.begin(), tokens.end());
-      } else if (add_special_tokens) {
-        result.push_back({*part, {}, {}});
-      }
-    }
-    tokens = std::move(result);
+    const auto text = std::find(parts_.begin(), parts_.end(), std::nullopt);
+    if (text == parts_.end()) tokens.clear();
+    if (!add_special_tokens) return;
+    const auto place = [&](auto begin, auto end, size_t at) {
+      std::vector<PlacedToken> added;
+      for (auto part = begin; part != end; ++part) added.push_back({**part, {}, {}});
+      tokens.insert(tokens.begin() + static_cast<ptrdiff_t>(at), added.begin(), added.end());
+    };
+    if (text != parts_.end()) place(text + 1, parts_.end(), tokens.size());
+    place(parts_.begin(), text, 0);
   }
 
  private:
@@ -43,6 +43,7 @@ class TemplateProcessor final : public PostProcessor {
 class TrimProcessor final : public PostProcessor {
  public:
   explicit TrimProcessor(bool add_prefix_space) : add_prefix_space_(add_prefix_space) {}
+  bool reads_text() const override { return true; }
 
   void apply(std::string_view input, std::vector<PlacedToken>& tokens, bool) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
@@ -89,6 +90,9 @@ class PostProcessorSequence final : public PostProcessor {
   void apply(std::string_view input, std::vector<PlacedToken>& tokens,
              bool add_special_tokens) const override {
     for (const auto& part : parts_) part->apply(input, tokens, add_special_tokens);
+  }
+  bool reads_text() const override {
+    return std::any_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->reads_text(); });
   }
 
  private:

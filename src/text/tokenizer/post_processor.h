@@ -25,6 +25,7 @@ class PostProcessor {
   virtual ~PostProcessor() = default;
   virtual void apply(std::string_view input, std::vector<PlacedToken>& tokens,
                      bool add_special_tokens) const = 0;
+  virtual bool reads_text() const { return false; }  // needs the tokens' texts, else they may be empty
 };
 
 // nullptr for null. A type that is not supported is a UserError that names it.

@@ -1,7 +1,10 @@
 #include "text/tokenizer/pre_tokenizer.h"
 
+#include <utility>
+
 #include "base/error.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/json_values.h"
 #include "text/tokenizer/regex.h"
 
 namespace serval {
@@ -54,6 +57,10 @@ class ByteLevelPreTokenizer final : public PreTokenizer {
       for (size_t i = first; i < out.size(); ++i) out[i].byte_level = true;
     });
   }
+  WordScan scan() const override {
+    return {words_ && !add_prefix_space_ ? words_->word_end() : nullptr, /*byte_level=*/true};
+  }
+  bool only_marks_bytes() const override { return !words_ && !add_prefix_space_; }
 
  private:
   bool add_prefix_space_;
@@ -73,6 +80,10 @@ class SplitPreTokenizer final : public PreTokenizer {
         for (Stretch& s : stretches) s.is_match = !s.is_match;
       pieces.split(piece, stretches, behavior_, out);
     });
+  }
+  WordScan scan() const override {
+    const bool all_words = behavior_ == SplitBehavior::kIsolated && !invert_;
+    return {all_words ? pattern_.word_end() : nullptr, /*byte_level=*/false};
   }
 
  private:
@@ -98,6 +109,52 @@ class ClassPreTokenizer final : public PreTokenizer {
  private:
   bool (*matches_)(char32_t);
   SplitBehavior behavior_;
+};
+
+// Cuts before each character for which `starts` holds, given the character and its number in the piece.
+template <class Starts>
+void cut_before(const Pieces& pieces, const Piece& piece, const Starts& starts, std::vector<Piece>& out) {
+  size_t begin = std::string_view::npos, count = 0;
+  for (size_t at = 0; at < piece.text.size();) {
+    const size_t here = at;
+    const char32_t c = next_character(piece.text, at);
+    if (!starts(c, count++)) continue;
+    if (begin != std::string_view::npos) out.push_back(pieces.slice(piece, begin, here));
+    begin = here;
+  }
+  if (begin != std::string_view::npos) out.push_back(pieces.slice(piece, begin, piece.text.size()));
+}
+
+// Cuts where the script changes. Blanks and the like go with any; those at the start of a piece are dropped,
+// as the reference does.
+class ScriptsPreTokenizer final : public PreTokenizer {
+ public:
+  void apply(Pieces& pieces) const override {
+    pieces.split_each([&](const Piece& old, std::vector<Piece>& out) {
+      uint8_t last = 0;
+      const auto starts = [&](char32_t c, size_t) {
+        const uint8_t script = character_record(c).script;
+        if (script == 0) return false;
+        return std::exchange(last, script) != script;
+      };
+      cut_before(pieces, pieces.spelled_in_byte_characters(old), starts, out);
+    });
+  }
+};
+
+class FixedLengthPreTokenizer final : public PreTokenizer {
+ public:
+  explicit FixedLengthPreTokenizer(size_t length) : length_(length) {}
+  void apply(Pieces& pieces) const override {
+    pieces.split_each([&](const Piece& old, std::vector<Piece>& out) {
+      cut_before(
+          pieces, pieces.spelled_in_byte_characters(old),
+          [&](char32_t, size_t number) { return number % length_ == 0; }, out);
+    });
+  }
+
+ private:
+  size_t length_;
 };
 
 // Runs of word characters and runs of other visible characters; white space is dropped.
@@ -167,6 +224,11 @@ class PreTokenizerSequence final : public PreTokenizer {
   void apply(Pieces& pieces) const override {
     for (const auto& part : parts_) part->apply(pieces);
   }
+  WordScan scan() const override {
+    if (parts_.size() == 1) return parts_[0]->scan();
+    if (parts_.size() != 2 || !parts_[1]->only_marks_bytes() || parts_[0]->scan().byte_level) return {};
+    return {parts_[0]->scan().word_end, /*byte_level=*/true};
+  }
 
  private:
   std::vector<std::unique_ptr<PreTokenizer>> parts_;
@@ -188,11 +250,7 @@ std::unique_ptr<PreTokenizer> make_metaspace(const Json& value, const std::strin
   // The older spelling of "never".
   if (const Json* add = value.find("add_prefix_space"); add != nullptr && add->is_bool() && !add->as_bool())
     prepend = Prepend::kNever;
-  const std::string& replacement = value.at("replacement").as_string();
-  size_t end = 0;
-  if (!replacement.empty()) next_character(replacement, end);
-  if (replacement.empty() || end != replacement.size())
-    fail("{}: the replacement of Metaspace must be one character, found '{}'", where, replacement);
+  const std::string replacement = one_character(value.at("replacement"), where + ".replacement");
   const Json* split = value.find("split");
   return std::make_unique<MetaspacePreTokenizer>(replacement, prepend,
                                                  split == nullptr || split->is_null() || split->as_bool());
@@ -225,6 +283,22 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& value, const std::s
   if (type == "Whitespace") return std::make_unique<WhitespacePreTokenizer>();
   if (type == "WhitespaceSplit")
     return std::make_unique<ClassPreTokenizer>(is_space, SplitBehavior::kRemoved);
+  if (type == "BertPreTokenizer") {
+    std::vector<std::unique_ptr<PreTokenizer>> parts;
+    parts.push_back(std::make_unique<ClassPreTokenizer>(is_space, SplitBehavior::kRemoved));
+    parts.push_back(std::make_unique<ClassPreTokenizer>(is_punctuation, SplitBehavior::kIsolated));
+    return std::make_unique<PreTokenizerSequence>(std::move(parts));
+  }
+  if (type == "CharDelimiterSplit")
+    return std::make_unique<SplitPreTokenizer>(Pattern::literal(one_character(value.at("delimiter"), where)),
+                                               SplitBehavior::kRemoved, /*invert=*/false);
+  if (type == "UnicodeScripts") return std::make_unique<ScriptsPreTokenizer>();
+  if (type == "FixedLength") {
+    const Json* length = value.find("length");
+    const int64_t count = length == nullptr ? 5 : length->as_int();
+    if (count < 1) fail("{}: FixedLength of {} characters; it must be at least 1", where, count);
+    return std::make_unique<FixedLengthPreTokenizer>(static_cast<size_t>(count));
+  }
   if (type == "Sequence") {
     std::vector<std::unique_ptr<PreTokenizer>> parts;
     for (const Json& part : value.at("pretokenizers").as_array())

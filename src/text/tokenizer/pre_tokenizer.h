@@ -9,13 +9,23 @@
 
 #include "base/json.h"
 #include "text/tokenizer/pieces.h"
+#include "text/tokenizer/word_patterns.h"
 
 namespace serval {
+
+// How a pre-tokenizer that changes nothing finds its words.
+struct WordScan {
+  WordEnd word_end = nullptr;  // null: apply() alone knows
+  bool byte_level = false;     // the words are byte_level pieces
+};
 
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void apply(Pieces& pieces) const = 0;
+  // Where it gives a scan, that cuts a piece of plain text as apply() does.
+  virtual WordScan scan() const { return {}; }
+  virtual bool only_marks_bytes() const { return false; }  // makes pieces byte_level and nothing else
 };
 
 // nullptr for null. A type that is not supported is a UserError that names it.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "text/tokenizer/characters.h"
+#include "text/tokenizer/regex_class.h"
 
 namespace serval {
 namespace {
@@ -38,13 +39,6 @@ MatchScratch& match_scratch() {
   thread_local MatchScratch scratch;
   return scratch;
 }
-
-// PCRE2's own classes differ from Oniguruma's (U+180E, marks in words), so they are spelled out.
-constexpr std::string_view kSpaceClass =
-    R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-constexpr std::string_view kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
-constexpr std::string_view kDigitClass = R"(\p{Nd})";
-constexpr std::string_view kHexClass = "0-9a-fA-F";
 
 class Translator {
  public:
@@ -88,46 +82,43 @@ class Translator {
     out_ += source_.substr(at_, count);
     at_ += count;
   }
-  void put_class(std::string_view members, bool negated, bool in_class) {
-    if (!in_class) {
+  void put_class(const RegexClass& members, bool negated, bool in_class) {
+    if (in_class) {
+      out_ += regex_members(members, negated);
+    } else {
       out_ += negated ? "[^" : "[";
-      out_ += members;
+      out_ += regex_members(members, /*negated=*/false);
       out_ += ']';
-    } else if (!negated) {
-      out_ += members;
     }
   }
 
   void escape(bool in_class) {
     if (at_ + 1 >= source_.size()) return copy(1);
     const char kind = source_[at_ + 1];
-    const auto replace = [&](std::string_view members, bool negated) {
-      const size_t before = at_;
+    const auto put_flag = [&](uint32_t flag, bool negated) {
       at_ += 2;
-      put_class(members, negated, in_class);
-      // Inside a class only PCRE2's own negated escape can be used.
-      if (negated && in_class) out_ += source_.substr(before, 2);
+      put_class(RegexClass{.flag = flag}, negated, in_class);
     };
     switch (kind) {
       case 's':
-        return replace(kSpaceClass, false);
       case 'S':
-        return replace(kSpaceClass, true);
+        return put_flag(unicode::kRegexSpace, kind == 'S');
       case 'w':
-        return replace(kWordClass, false);
       case 'W':
-        return replace(kWordClass, true);
+        // Alone it takes six more characters of Latin-1 than inside a class.
+        return put_flag(in_class ? unicode::kPosixWord : unicode::kRegexWord, kind == 'W');
       case 'd':
-        return replace(kDigitClass, false);
       case 'D':
-        return replace(kDigitClass, true);
+        return put_flag(unicode::kPosixDigit, kind == 'D');
       case 'h':
-        return replace(kHexClass, false);
       case 'H':
-        if (in_class) refuse("\\H inside a class");
-        return replace(kHexClass, true);
+        return put_flag(unicode::kPosixXdigit, kind == 'H');
       case 'u':
         return code_point();
+      case 'p':
+      case 'P':
+        if (source_.substr(at_ + 2, 1) == "{" && property(in_class)) return;
+        [[fallthrough]];
       default: {
         // The braces of \p{...}, \x{...} belong to the escape.
         const size_t close =
@@ -136,6 +127,23 @@ class Translator {
         return copy(takes_braces && close != std::string_view::npos ? close + 1 - at_ : 2);
       }
     }
+  }
+
+  // \p{Name}, \p{^Name} or \P{Name}; false for a name that only PCRE2 may know.
+  bool property(bool in_class) {
+    const size_t close = source_.find('}', at_);
+    if (close == std::string_view::npos) return false;
+    std::string_view name = source_.substr(at_ + 3, close - at_ - 3);
+    bool negated = source_[at_ + 1] == 'P';
+    if (!name.empty() && name[0] == '^') {
+      negated = !negated;
+      name.remove_prefix(1);
+    }
+    const std::optional<RegexClass> members = regex_property(name);
+    if (!members) return false;
+    at_ = close + 1;
+    put_class(*members, negated, in_class);
+    return true;
   }
 
   // \u{1F600} or \u1F60.
@@ -170,7 +178,13 @@ class Translator {
       } else if (c == '[' && source_.substr(at_, 2) == "[:") {
         const size_t close = source_.find(":]", at_);
         if (close == std::string_view::npos) refuse("an unfinished [:class:]");
-        copy(close + 2 - at_);
+        std::string_view name = source_.substr(at_ + 2, close - at_ - 2);
+        const bool negated = !name.empty() && name[0] == '^';
+        if (negated) name.remove_prefix(1);
+        const std::optional<RegexClass> members = regex_property(name);
+        if (!members || members->flag == 0) refuse("an unknown [:class:]");
+        put_class(*members, negated, /*in_class=*/true);
+        at_ = close + 2;
       } else if (c == '[') {
         if (source_.substr(at_, 2) == "[^") refuse("a negated class inside a class");
         ++depth;
@@ -238,7 +252,12 @@ Pattern Pattern::literal(std::string text) {
   return pattern;
 }
 
-Pattern Pattern::regex(std::string_view expression, const std::string& where) {
+Pattern Pattern::regex(std::string_view expression, const std::string& where, bool known) {
+  if (const WordEnd word_end = known ? known_word_pattern(expression) : nullptr) {
+    Pattern pattern;
+    pattern.word_end_ = word_end;
+    return pattern;
+  }
   if (expression.size() > kMaxPatternBytes)
     fail("{}: a regular expression of {} bytes is too long", where, expression.size());
   const std::string translated = translate_oniguruma(expression, where);
@@ -277,6 +296,14 @@ Pattern Pattern::from_json(const Json& value, const std::string& where) {
 
 template <class OnMatch>
 void Pattern::for_each_match(std::string_view text, const OnMatch& on_match) const {
+  if (word_end_ != nullptr) {
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = word_end_(text, begin);
+      on_match(begin, end);
+      begin = end;
+    }
+    return;
+  }
   if (code_ == nullptr) {
     for (size_t at = text.find(literal_); at != std::string_view::npos;
          at = text.find(literal_, at + literal_.size()))

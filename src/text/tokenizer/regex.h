@@ -13,13 +13,15 @@
 
 #include "base/json.h"
 #include "text/tokenizer/pieces.h"
+#include "text/tokenizer/word_patterns.h"
 
 namespace serval {
 
 class Pattern {
  public:
   static Pattern literal(std::string text);
-  static Pattern regex(std::string_view expression, const std::string& where);
+  // A known word pattern is matched by its own code, unless `known` is false.
+  static Pattern regex(std::string_view expression, const std::string& where, bool known = true);
   // {"String": s} or {"Regex": s}.
   static Pattern from_json(const Json& value, const std::string& where);
   Pattern(Pattern&&) noexcept;
@@ -29,13 +31,16 @@ class Pattern {
   // `text` must be valid UTF-8; `stretches` is replaced.
   void find(std::string_view text, std::vector<Stretch>& stretches) const;
 
+  WordEnd word_end() const { return word_end_; }  // of a known word pattern, else null
+
  private:
   struct Code;
   Pattern();
   template <class OnMatch>
   void for_each_match(std::string_view text, const OnMatch& on_match) const;
   std::string literal_;
-  std::unique_ptr<const Code> code_;  // null for a literal
+  std::unique_ptr<const Code> code_;  // null for a literal and for a known pattern
+  WordEnd word_end_ = nullptr;
   std::string where_;
 };
 

@@ -1,8 +1,5 @@
-// Unicode normalization forms that keep track of which characters were replaced. The tables are utf8proc's.
-#include <utf8proc.h>
-
+// Unicode normalization forms that keep track of which characters were replaced.
 #include <algorithm>
-#include <array>
 
 #include "text/tokenizer/characters.h"
 #include "text/tokenizer/normalizer.h"
@@ -10,35 +7,18 @@
 namespace serval {
 namespace {
 
+// Hangul syllables are composed by arithmetic (The Unicode Standard, 3.12).
+constexpr char32_t kSyllables = 0xAC00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11A7;
+constexpr char32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28;
+constexpr char32_t kSyllableCount = kLeadCount * kVowelCount * kTailCount;
+
 struct Element {
   ChangedCharacter changed;
   int combining_class;
 };
 
-int combining_class(char32_t c) {
-  return c < 0x300 ? 0 : utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class;
-}
-
-bool is_jamo(char32_t c) {
-  return c >= 0x1100 && c <= 0x11FF;
-}
-
-// No form of the given kind changes this character, whatever stands beside it.
-bool is_inert(char32_t c, bool compatibility, bool composes) {
-  if (c < 0x80) return true;
-  if (composes && !compatibility && c < 0x300) return true;
-  if (c >= 0xAC00 && c <= 0xD7A3) return composes;
-  if (is_jamo(c)) return !composes;
-  constexpr uint16_t kNone = 0xFFFF;
-  const utf8proc_property_t* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(c));
-  return property->combining_class == 0 && property->decomp_seqindex == kNone &&
-         (!composes || property->comb_index == kNone);
-}
-
 // Marks are put in the order of their classes, from one starter to the next.
 std::vector<Element> decompose(std::string_view text, bool compatibility) {
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
-                                                      (compatibility ? UTF8PROC_COMPAT : 0));
   std::vector<Element> elements;
   elements.reserve(text.size());
   size_t unsorted = 0;
@@ -49,23 +29,23 @@ std::vector<Element> decompose(std::string_view text, bool compatibility) {
           [](const Element& a, const Element& b) { return a.combining_class < b.combining_class; });
     unsorted = elements.size();
   };
+  const auto put = [&](char32_t c, int32_t change) {
+    const int combining_class = character_record(c).combining_class;
+    if (combining_class == 0) sort_marks();
+    elements.push_back({{c, change}, combining_class});
+  };
   for (size_t at = 0; at < text.size();) {
     const char32_t c = next_character(text, at);
-    std::array<utf8proc_int32_t, 32> parts{static_cast<utf8proc_int32_t>(c)};
-    int boundary = 0;
-    utf8proc_ssize_t count = c < 0x80
-                                 ? 1
-                                 : utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts.data(),
-                                                           parts.size(), options, &boundary);
-    if (count < 1 || count > static_cast<utf8proc_ssize_t>(parts.size())) {
-      parts[0] = static_cast<utf8proc_int32_t>(c);
-      count = 1;
-    }
-    for (utf8proc_ssize_t i = 0; i < count; ++i) {
-      const auto part = static_cast<char32_t>(parts[static_cast<size_t>(i)]);
-      const int part_class = combining_class(part);
-      if (part_class == 0) sort_marks();
-      elements.push_back({{part, i > 0 ? 1 : 0}, part_class});
+    if (c < 0x80) {
+      put(c, 0);
+    } else if (const char32_t index = c - kSyllables; index < kSyllableCount) {
+      put(kLeads + index / (kVowelCount * kTailCount), 0);
+      put(kVowels + index / kTailCount % kVowelCount, 1);
+      if (index % kTailCount != 0) put(kTails + index % kTailCount, 1);
+    } else if (const auto parts = unicode::decomposition(c, compatibility); !parts.empty()) {
+      for (size_t i = 0; i < parts.size(); ++i) put(parts[i], i > 0 ? 1 : 0);
+    } else {
+      put(c, 0);
     }
   }
   sort_marks();
@@ -75,9 +55,12 @@ std::vector<Element> decompose(std::string_view text, bool compatibility) {
 // The one character that a pair composes to, or 0.
 char32_t compose_pair(char32_t a, char32_t b) {
   if (b < 0x300) return 0;
-  std::array<utf8proc_int32_t, 3> pair{static_cast<utf8proc_int32_t>(a), static_cast<utf8proc_int32_t>(b), 0};
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-  return utf8proc_normalize_utf32(pair.data(), 2, options) == 1 ? static_cast<char32_t>(pair[0]) : 0;
+  if (a - kLeads < kLeadCount && b - kVowels < kVowelCount)
+    return kSyllables + ((a - kLeads) * kVowelCount + (b - kVowels)) * kTailCount;
+  if (a - kSyllables < kSyllableCount && (a - kSyllables) % kTailCount == 0 &&
+      b - kTails - 1 < kTailCount - 1)
+    return a + (b - kTails);
+  return unicode::composition(a, b);
 }
 
 std::vector<ChangedCharacter> compose(const std::vector<Element>& elements) {
@@ -106,15 +89,32 @@ std::vector<ChangedCharacter> compose(const std::vector<Element>& elements) {
   return out;
 }
 
+// Set where the form leaves a character alone, whatever stands beside it.
+uint32_t stable_flag(UnicodeForm form) {
+  switch (form) {
+    case UnicodeForm::kNfc:
+      return unicode::kNfcStable;
+    case UnicodeForm::kNfd:
+      return unicode::kNfdStable;
+    case UnicodeForm::kNfkc:
+      return unicode::kNfkcStable;
+    default:
+      return unicode::kNfkdStable;
+  }
+}
+
 }  // namespace
 
 std::vector<ChangedCharacter> unicode_form(std::string_view text, UnicodeForm form) {
   const bool compatibility = form == UnicodeForm::kNfkc || form == UnicodeForm::kNfkd;
   const bool composes = form == UnicodeForm::kNfc || form == UnicodeForm::kNfkc;
-  bool inert = true;
-  for (size_t at = 0; at < text.size() && inert;)
-    inert = is_inert(next_character(text, at), compatibility, composes);
-  if (inert) return {};
+  const uint32_t stable = stable_flag(form);
+  bool same = true;
+  for (size_t at = 0; at < text.size() && same;) {
+    const char32_t c = next_character(text, at);
+    same = c < 0x80 || (character_record(c).flags & stable) != 0;
+  }
+  if (same) return {};
   const std::vector<Element> elements = decompose(text, compatibility);
   if (composes) return compose(elements);
   std::vector<ChangedCharacter> out;

@@ -1,0 +1,15 @@
+// Base64 (RFC 4648, the standard alphabet).
+//
+//   std::string bytes;
+//   if (!decode_base64("aGk=", bytes)) ...;   // "hi"
+#pragma once
+#include <string>
+#include <string_view>
+
+namespace serval {
+
+// `out` is replaced. False for a character or a padding that the standard does not have; white space is none
+// of its characters. Padding may be left out.
+bool decode_base64(std::string_view text, std::string& out);
+
+}  // namespace serval

@@ -1,0 +1,35 @@
+// The model of a tokenizer: what turns one piece of text, as the pre-tokenizer cut it, into tokens. BPE,
+// Unigram, WordPiece and WordLevel implement it.
+//
+//   std::vector<ModelToken> tokens;
+//   model->tokenize("hello", /*byte_level=*/false, tokens);   // appends
+//   model->vocabulary().text(tokens[0].id);
+#pragma once
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer/token_table.h"
+
+namespace serval {
+
+struct ModelToken {
+  int32_t id;
+  uint32_t begin, end;  // bytes of the piece
+};
+
+class TokenModel {
+ public:
+  virtual ~TokenModel() = default;
+  // Appends the tokens of `piece`, which is not empty and valid UTF-8 unless byte_level. With byte_level each
+  // byte stands for its GPT-2 character; that is asked only of a model that reads_bytes(), others get the
+  // characters spelled out. Thread-safe; the result depends on the piece alone, so that it can be kept.
+  virtual void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const = 0;
+  // A place behind `at` where `piece` can be cut in two without another result, piece.size() where none is
+  // near. `piece` is text.
+  virtual size_t next_cut(std::string_view piece, [[maybe_unused]] size_t at) const { return piece.size(); }
+  virtual const TokenTable& vocabulary() const = 0;
+  virtual bool reads_bytes() const { return false; }
+};
+
+}  // namespace serval

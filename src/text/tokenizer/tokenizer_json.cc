@@ -1,0 +1,72 @@
+// The tokenizer.json of Hugging Face: its sections become TokenizerParts.
+#include <simdjson.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "text/tokenizer/json_section.h"
+#include "text/tokenizer/model_json.h"
+#include "text/tokenizer/parts.h"
+
+namespace serval {
+namespace {
+
+constexpr size_t kMaxDepth = 64;
+constexpr int64_t kMaxFileBytes = int64_t{1} << 29;
+
+AddedToken read_added_token(const Json& value, const std::string& where) {
+  AddedToken token;
+  token.content = value.at("content").as_string();
+  token.id = checked_id(value.at("id").as_int(), token.content, where);
+  token.single_word = flag(value, "single_word");
+  token.lstrip = flag(value, "lstrip");
+  token.rstrip = flag(value, "rstrip");
+  token.normalized = flag(value, "normalized");
+  token.special = flag(value, "special");
+  return token;
+}
+
+}  // namespace
+
+TokenizerParts parts_from_tokenizer_json(std::string_view tokenizer_json, const Json& tokenizer_config,
+                                         const std::string& where) {
+  simdjson::dom::parser parser;
+  if (static_cast<int64_t>(tokenizer_json.size()) > kMaxFileBytes ||
+      parser.allocate(std::max<size_t>(tokenizer_json.size(), 32), kMaxDepth) != simdjson::SUCCESS)
+    fail("{}: {} bytes of JSON are too many", where, tokenizer_json.size());
+  simdjson::dom::element document;
+  const simdjson::padded_string padded(tokenizer_json);
+  if (const auto error = parser.parse(padded).get(document); error != simdjson::SUCCESS)
+    fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
+  simdjson::dom::object root;
+  if (document.get(root) != simdjson::SUCCESS) fail("{}: expected an object", where);
+
+  TokenizerParts parts;
+  parts.where = where;
+  parts.config = tokenizer_config;
+  simdjson::dom::object model;
+  if (root.at_key("model").get(model) != simdjson::SUCCESS)
+    fail("{}: the section \"model\" is missing", where);
+  parts.model = in_section(where, [&] { return make_token_model(model, where); });
+  const auto part = [&](const char* key, auto make) {
+    const std::string here = where + ": " + key;
+    return in_section(here, [&] { return make(section(root, key, where), here); });
+  };
+  parts.normalizer = part("normalizer", make_normalizer);
+  parts.pre_tokenizer = part("pre_tokenizer", make_pre_tokenizer);
+  parts.post_processor = part("post_processor", make_post_processor);
+  parts.decoder = part("decoder", make_decoder);
+  part("added_tokens", [&](const Json& tokens, const std::string& here) {
+    if (tokens.is_null()) return 0;
+    for (const Json& token : tokens.as_array()) parts.added_tokens.push_back(read_added_token(token, here));
+    return 0;
+  });
+  for (const char* key : {"truncation", "padding"})
+    if (!section(root, key, where).is_null())
+      parts.notes.push_back(fmt::format(
+          "{}: the section \"{}\" is ignored; texts are never cut or filled up here", where, key));
+  return parts;
+}
+
+}  // namespace serval
