@@ -35,6 +35,7 @@ int run_verb(const Arguments& arguments, const std::string& name) {
   if (name == "chat") return run_chat(arguments);
   if (name == "eval") return run_eval(arguments);
   if (name == "inspect") return run_inspect(arguments);
+  if (name == "render") return run_render(arguments);
   if (name == "bench") return run_bench(arguments);
   return run_info(arguments);
 }

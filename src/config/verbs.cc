@@ -219,6 +219,64 @@ Verb make_inspect() {
           .table = KeyTable({json_key()})};
 }
 
+Verb make_render() {
+  std::vector<Key> keys;
+  keys.push_back({.name = "tokenizer",
+                  .meaning = "Directory of a tokenizer: its chat templates and special tokens.",
+                  .section = "template",
+                  .unset = "the template is given alone"});
+  keys.push_back({.name = "template",
+                  .meaning = "Instead of the tokenizer's own, a file with a chat template, or the name of a "
+                             "built-in one (chatml, llama-3, gemma-3, ...).",
+                  .section = "template",
+                  .aliases = {"chat_template"},
+                  .unset = "the tokenizer's"});
+  keys.push_back({.name = "template_name",
+                  .meaning = "Which template of a tokenizer that has several.",
+                  .section = "template",
+                  .unset = "tool_use for rows with tools where there is one, else default"});
+  keys.push_back({.name = "conversations",
+                  .meaning = "JSONL file, - for standard input. A row is {\"messages\": [...], \"tools\": [...], "
+                             "...}; its other keys are variables of the template.",
+                  .section = "input",
+                  .required = true});
+  keys.push_back({.name = "add_generation_prompt",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "End with the beginning of an answer.",
+                  .section = "rendering",
+                  .origin = "Transformers"});
+  keys.push_back({.name = "continue_final_message",
+                  .meaning = "Leave the last message open, after its value of this key.",
+                  .section = "rendering",
+                  .origin = "Transformers",
+                  .unset = "the message is closed",
+                  .implied = "content"});
+  keys.push_back({.name = "now",
+                  .kind = Kind::integer,
+                  .meaning = "Unix time that strftime_now shows.",
+                  .section = "rendering",
+                  .unset = "the clock"});
+  keys.push_back({.name = "spans",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "Print {\"text\", \"spans\", \"messages\"}: byte ranges [begin, end) of the UTF-8 text "
+                             "that the assistant wrote, and of each the index of its message.",
+                  .section = "output"});
+  keys.push_back({.name = "roles",
+                  .kind = Kind::texts,
+                  .fallback = Json(Json::Array{Json("assistant")}),
+                  .meaning = "Roles whose spans are printed.",
+                  .section = "output"});
+  keys.push_back(shared("num_threads", "system"));
+  return {.name = "render",
+          .summary = "Render conversations with a chat template: a JSON string a line, or {\"error\"}.",
+          .examples = {"render --tokenizer ./model --conversations chats.jsonl",
+                       "render --template chat.jinja --conversations chats.jsonl --add-generation-prompt",
+                       "render --template chatml --conversations chats.jsonl --spans"},
+          .table = KeyTable(std::move(keys))};
+}
+
 Verb make_info() {
   return {.name = "info",
           .summary = "Tell the version, the processor, the chosen kernels and the memory.",
@@ -371,6 +429,10 @@ const Verb& inspect_verb() {
   static const Verb verb = make_inspect();
   return verb;
 }
+const Verb& render_verb() {
+  static const Verb verb = make_render();
+  return verb;
+}
 const Verb& info_verb() {
   static const Verb verb = make_info();
   return verb;
@@ -383,7 +445,7 @@ const Verb& bench_verb() {
 const std::vector<const Verb*>& all_verbs() {
   static const std::vector<const Verb*> verbs = {&train_verb(), &plan_verb(), &generate_verb(),
                                                  &chat_verb(),  &eval_verb(), &inspect_verb(),
-                                                 &info_verb(),  &bench_verb()};
+                                                 &render_verb(), &info_verb(),  &bench_verb()};
   return verbs;
 }
 

@@ -12,6 +12,7 @@ const Verb& generate_verb();
 const Verb& chat_verb();
 const Verb& eval_verb();
 const Verb& inspect_verb();  // FILE|DIR
+const Verb& render_verb();
 const Verb& info_verb();
 const Verb& bench_verb();  // [train|generate|gemm|ops|copy|link]
 const std::vector<const Verb*>& all_verbs();

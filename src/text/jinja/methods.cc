@@ -46,7 +46,7 @@ Value cut(const Value& self, std::string_view part) {
   const auto size = static_cast<int64_t>(part.size());
   for (const TextRange& r : whole.generated) {
     const TextRange clipped{std::clamp<int64_t>(r.begin - begin, 0, size),
-                            std::clamp<int64_t>(r.end - begin, 0, size)};
+                            std::clamp<int64_t>(r.end - begin, 0, size), r.message};
     text->generated.push_back(clipped);
   }
   return Value::string(std::move(text));

@@ -174,7 +174,7 @@ Value concatenate(const Value& a, const Value& b) {
   joined->generated = a.string().generated;
   const auto shift = static_cast<int64_t>(joined->text.size() - b.text().size());
   for (const TextRange& r : b.string().generated)
-    joined->generated.push_back({r.begin + shift, r.end + shift});
+    joined->generated.push_back({r.begin + shift, r.end + shift, r.message});
   return Value::string(std::move(joined));
 }
 

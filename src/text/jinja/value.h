@@ -119,6 +119,7 @@ class Value {
 // returns.
 struct TextRange {
   int64_t begin = 0, end = 0;
+  int64_t message = -1;  // which of `messages` was being written, -1 where that cannot be told
 };
 
 struct String : Object {
