@@ -1,4 +1,5 @@
-// serval render: conversations, one JSON object a line, through a chat template; the result of each is one line.
+// serval render: conversations, one JSON object a line, through a chat template; the result of each is one
+// line.
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -51,7 +52,8 @@ RenderOptions options_of(Json& row, const RenderOptions& given) {
 
 Json render_row(const Job& job, const std::string& line, const std::string& where) {
   Json row = Json::parse(line, where);
-  if (!row.is_object()) fail("{}: the row is {}, expected an object with \"messages\"", where, row.type_name());
+  if (!row.is_object())
+    fail("{}: the row is {}, expected an object with \"messages\"", where, row.type_name());
   if (const Json* messages = row.find("messages"); messages == nullptr || !messages->is_array())
     fail("{}: the row has no list \"messages\"", where);
   const RenderOptions options = options_of(row, job.render);
@@ -89,7 +91,8 @@ void load_templates(Job& job, const Settings& s) {
     fail_usage("--tokenizer or --template is missing: the directory of a tokenizer, or a chat template");
   if (!directory.empty() && !directory_exists(directory)) fail("{}: no such directory", directory);
   Json variables = directory.empty() ? Json::object() : template_variables(directory);
-  if (!file.empty() && !job.name.empty()) fail_usage("--template-name chooses among the templates of --tokenizer");
+  if (!file.empty() && !job.name.empty())
+    fail_usage("--template-name chooses among the templates of --tokenizer");
   if (file.empty()) {
     job.templates = TemplateSet::from_directory(directory);
   } else if (!file_exists(file) && find_library_template(file) != nullptr) {

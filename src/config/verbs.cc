@@ -236,8 +236,9 @@ Verb make_render() {
                   .section = "template",
                   .unset = "tool_use for rows with tools where there is one, else default"});
   keys.push_back({.name = "conversations",
-                  .meaning = "JSONL file, - for standard input. A row is {\"messages\": [...], \"tools\": [...], "
-                             "...}; its other keys are variables of the template.",
+                  .meaning =
+                      "JSONL file, - for standard input. A row is {\"messages\": [...], \"tools\": [...], "
+                      "...}; its other keys are variables of the template.",
                   .section = "input",
                   .required = true});
   keys.push_back({.name = "add_generation_prompt",
@@ -260,8 +261,9 @@ Verb make_render() {
   keys.push_back({.name = "spans",
                   .kind = Kind::flag,
                   .fallback = false,
-                  .meaning = "Print {\"text\", \"spans\", \"messages\"}: byte ranges [begin, end) of the UTF-8 text "
-                             "that the assistant wrote, and of each the index of its message.",
+                  .meaning =
+                      "Print {\"text\", \"spans\", \"messages\"}: byte ranges [begin, end) of the UTF-8 text "
+                      "that the assistant wrote, and of each the index of its message.",
                   .section = "output"});
   keys.push_back({.name = "roles",
                   .kind = Kind::texts,
@@ -443,9 +445,9 @@ const Verb& bench_verb() {
 }
 
 const std::vector<const Verb*>& all_verbs() {
-  static const std::vector<const Verb*> verbs = {&train_verb(), &plan_verb(), &generate_verb(),
-                                                 &chat_verb(),  &eval_verb(), &inspect_verb(),
-                                                 &render_verb(), &info_verb(),  &bench_verb()};
+  static const std::vector<const Verb*> verbs = {&train_verb(),  &plan_verb(), &generate_verb(),
+                                                 &chat_verb(),   &eval_verb(), &inspect_verb(),
+                                                 &render_verb(), &info_verb(), &bench_verb()};
   return verbs;
 }
 

@@ -14,13 +14,14 @@ namespace {
 
 using Text = std::optional<std::string>;  // absent where the template refuses
 
-// Private-use characters: no template or conversation begins or ends a word with them.
-constexpr std::array<const char*, 2> kMarkers = {"\xEE\xA0\x80markerone\xEE\xA0\x81", "\xEE\xA0\x82othermark\xEE\xA0\x83"};
+// Neither their first nor their last letters are the same, also once a template changes their case.
+constexpr std::array<const char*, 2> kMarkers = {"Qv7markerone0W", "Zk3othermark1X"};
 constexpr std::string_view kThinkEnd = "</think>";
 
 size_t common_start(std::string_view a, std::string_view b) {
   const size_t n = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin());
+  return static_cast<size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin());
 }
 
 size_t common_end(std::string_view a, std::string_view b) {
@@ -32,6 +33,23 @@ size_t common_end(std::string_view a, std::string_view b) {
 
 bool is_blank(std::string_view text) {
   return trim(text).empty();
+}
+
+// Cuts a token off that ends beyond the text: "<|im_start|>assistant<|" becomes "<|im_start|>assistant".
+std::string_view without_open_tag(std::string_view text) {
+  for (const char* pair : {"<>", "[]"}) {
+    const size_t open = text.rfind(pair[0]), close = text.rfind(pair[1]);
+    if (open != std::string_view::npos && (close == std::string_view::npos || close < open))
+      text = text.substr(0, open);
+  }
+  return text;
+}
+
+// Whether an answer is its content alone.
+bool is_plain(const Json& message) {
+  for (const char* key : {"tool_calls", "reasoning_content", "reasoning", "thinking"})
+    if (const Json* value = message.find(key); value != nullptr && !value->is_null()) return false;
+  return true;
 }
 
 std::string role_of(const Json& message) {
@@ -47,39 +65,66 @@ std::string marked_text(const std::string& text, const char* marker) {
   return content == std::string::npos ? text + marker : text.substr(0, content) + marker;
 }
 
-// Replaces what the message says, else the name of its last tool call. False where it has neither.
-bool put_marker(Json& message, const char* marker) {
-  if (Json* content = message.find("content"); content != nullptr) {
-    if (content->is_string() && !is_blank(content->as_string())) {
-      *content = Json(marked_text(content->as_string(), marker));
-      return true;
-    }
-    if (content->is_array()) {
-      bool any = false;
-      for (Json& part : content->as_array()) {
-        Json* text = part.is_object() ? part.find("text") : nullptr;
-        if (text == nullptr || !text->is_string() || is_blank(text->as_string())) continue;
-        *text = Json(marked_text(text->as_string(), marker));
-        any = true;
-      }
-      if (any) return true;
-    }
+// What of a message a marker can replace, in the order in which they are tried.
+enum class Probe : uint8_t { content, arguments, name, no_content };
+constexpr std::array kProbes = {Probe::content, Probe::arguments, Probe::name, Probe::no_content};
+
+bool mark_content(Json& message, const char* marker) {
+  Json* content = message.find("content");
+  if (content == nullptr) return false;
+  if (content->is_string() && !is_blank(content->as_string())) {
+    *content = Json(marked_text(content->as_string(), marker));
+    return true;
   }
+  bool any = false;
+  if (content->is_array())
+    for (Json& part : content->as_array()) {
+      Json* text = part.is_object() ? part.find("text") : nullptr;
+      if (text == nullptr || !text->is_string() || is_blank(text->as_string())) continue;
+      *text = Json(marked_text(text->as_string(), marker));
+      any = true;
+    }
+  return any;
+}
+
+// The last tool call: a text among its arguments, or its name.
+bool mark_call(Json& message, Probe probe, const char* marker) {
   Json* calls = message.find("tool_calls");
   if (calls == nullptr || !calls->is_array() || calls->size() == 0) return false;
   Json* call = &calls->as_array().back();
-  if (call->is_object())
-    if (Json* function = call->find("function"); function != nullptr && function->is_object()) call = function;
-  Json* name = call->is_object() ? call->find("name") : nullptr;
-  if (name == nullptr || !name->is_string()) return false;
-  *name = Json(marker);
+  if (!call->is_object()) return false;
+  if (Json* function = call->find("function"); function != nullptr && function->is_object()) call = function;
+  Json* part = call->find(probe == Probe::name ? "name" : "arguments");
+  if (part == nullptr) return false;
+  if (part->is_string()) {
+    *part = Json(marker);
+    return true;
+  }
+  if (!part->is_object()) return false;
+  auto& members = part->as_object();
+  const auto text =
+      std::find_if(members.rbegin(), members.rend(), [](const auto& m) { return m.second.is_string(); });
+  if (text == members.rend()) return false;
+  text->second = Json(marker);
   return true;
+}
+
+// False where the message has no such part.
+bool put_marker(Json& message, Probe probe, const char* marker) {
+  if (probe == Probe::content) return mark_content(message, marker);
+  if (probe != Probe::no_content) return mark_call(message, probe, marker);
+  const Json* content = message.find("content");
+  const bool empty =
+      content == nullptr || content->is_null() || (content->is_string() && content->as_string().empty());
+  if (empty) message.set("content", Json(marker));
+  return empty;
 }
 
 // Where the marked part of a message stands.
 struct Region {
   enum class State : uint8_t { found, unwritten, unknown } state = State::unknown;
   size_t begin = 0, end = 0;
+  Probe probe = Probe::content;
 };
 
 class Finder {
@@ -97,8 +142,7 @@ class Finder {
     full_ = rendered.text;
     AssistantSpans result;
     for (const int64_t i : wanted()) {
-      if (options_.use_marks && chat_.has_generation_spans() && role_of(message(i)) == "assistant")
-        continue;
+      if (options_.use_marks && chat_.has_generation_spans() && role_of(message(i)) == "assistant") continue;
       find(i, result);
     }
     if (options_.use_marks && chat_.has_generation_spans()) add_marks(rendered, result);
@@ -181,12 +225,23 @@ class Finder {
     return at->second;
   }
 
-  // Where message `i` stands in `text`, the rendering of the first `n` messages.
+  // Where message `i` stands in `text`, the rendering of the first `n` messages: by the first probe that
+  // tells.
   Region region(int64_t i, int64_t n, const std::string& text) const {
+    bool unwritten = false;
+    for (const Probe probe : kProbes) {
+      const Region tried = region(i, n, text, probe);
+      if (tried.state == Region::State::found) return tried;
+      unwritten = unwritten || (tried.state == Region::State::unwritten && probe != Probe::no_content);
+    }
+    return unwritten ? Region{Region::State::unwritten} : Region{};
+  }
+
+  Region region(int64_t i, int64_t n, const std::string& text, Probe probe) const {
     std::array<Text, 2> marked;
     for (size_t k = 0; k < 2; k++) {
       Json::Array messages(messages_->begin(), messages_->begin() + n);
-      if (!put_marker(messages[static_cast<size_t>(i)], kMarkers[k])) return {};
+      if (!put_marker(messages[static_cast<size_t>(i)], probe, kMarkers[k])) return {};
       marked[k] = render(messages, n == count() && options_.render.add_generation_prompt);
       if (!marked[k]) return {};
     }
@@ -196,7 +251,7 @@ class Finder {
     if (begin + after > text.size() || text.compare(0, begin, a, 0, begin) != 0 ||
         text.compare(text.size() - after, after, a, a.size() - after, after) != 0)
       return {};
-    return {Region::State::found, begin, text.size() - after};
+    return {Region::State::found, begin, text.size() - after, probe};
   }
 
   void find(int64_t i, AssistantSpans& result) {
@@ -221,10 +276,11 @@ class Finder {
       } else if (!begin || (!exact_begin_ && local.begin)) {
         begin = local.begin;
       }
+      if (!begin) begin = begin_by_prompt(i, here);
       if (begin && !exact_begin_) begin = std::min(*begin, here.begin);
-      if (end && here.end > *end) refuse(i, "the template writes its content in more than one place");
-      if (begin && here.begin < *begin && !exact_begin_)
-        refuse(i, "its content begins before the generation prompt ends");
+      const bool repeated = end && here.end > *end;  // a result may repeat the name of its call
+      if (repeated && here.probe == Probe::content)
+        refuse(i, "the template writes its content in more than one place");
     } else if (!is_assistant && !begin) {
       const Text& before = prefix(i, false);
       if (i == 0) begin = 0;
@@ -251,7 +307,8 @@ class Finder {
     return !eos_.empty() && ends_with(text, eos_) ? text.substr(0, text.size() - eos_.size()) : text;
   }
 
-  // Where the answer of message `i` begins; sets exact_begin_ to whether a whole generation prompt ends there.
+  // Where the answer of message `i` begins; sets exact_begin_ to whether a whole generation prompt ends
+  // there.
   std::optional<size_t> begin_by_prefix(int64_t i) {
     exact_begin_ = false;
     const Text &open = prefix(i, true), &closed = prefix(i, false);
@@ -265,17 +322,37 @@ class Finder {
     std::string base = *closed;
     if (!starts_with(full_, base) || (prompts && !starts_with(*open, base))) base = without_eos(base);
     if (!starts_with(full_, base)) return std::nullopt;
-    // The prompt holds more than the history does ("<think>"), or the template has no prompt at all: the header
-    // is what comes before any plain answer in the same place.
+    // The prompt holds more than the history does ("<think>"), or the template has no prompt at all: the
+    // header is what comes before any plain answer in the same place.
     const std::string head = plain_header(i, base);
     if (!prompts && is_blank(head)) {
       exact_begin_ = true;
       return base.size();
     }
-    if (head.empty() || full_.compare(base.size(), head.size(), head) != 0) return std::nullopt;
-    size_t shared = head.size();
-    if (prompts && starts_with(*open, base)) shared = common_start(head, std::string_view(*open).substr(base.size()));
-    return base.size() + shared;
+    std::string_view shared = head;
+    shared = shared.substr(0, common_start(head, std::string_view(full_).substr(base.size())));
+    if (prompts && starts_with(*open, base))
+      shared = shared.substr(0, common_start(shared, std::string_view(*open).substr(base.size())));
+    shared = without_open_tag(shared);
+    return shared.empty() ? std::nullopt : std::optional<size_t>(base.size() + shared.size());
+  }
+
+  // Where nothing before the message renders as in the whole: the nearest generation prompt before its
+  // content, known from elsewhere in the conversation; a template without one starts with the content.
+  std::optional<size_t> begin_by_prompt(int64_t i, const Region& here) {
+    if (!is_plain(message(i)) && here.probe == Probe::content) return std::nullopt;
+    std::string prompt;
+    for (int64_t k = 1; k <= count() && prompt.empty(); k++)
+      if (role_of(message(k - 1)) != "assistant") prompt = generation_prompt(k);
+    if (prompt.empty()) return is_plain(message(i)) ? std::optional<size_t>(here.begin) : std::nullopt;
+    const Region before = i > 0 ? region(i - 1, count(), full_) : Region{};
+    const size_t least = before.state == Region::State::found ? before.end : 0;
+    // What a prompt opens at its end ("<think>") may be missing in the history.
+    for (; !prompt.empty(); prompt.resize(std::max(prompt.rfind('<') + 1, size_t{1}) - 1)) {
+      const size_t at = std::string_view(full_).substr(0, here.begin).rfind(prompt);
+      if (at != std::string::npos && at >= least) return at + prompt.size();
+    }
+    return std::nullopt;
   }
 
   std::string plain_header(int64_t i, const std::string& base) const {
@@ -322,7 +399,8 @@ class Finder {
     if (starts_with(std::string_view(full_).substr(here.end), tail)) local.end = here.end + tail.size();
     if (!open || !starts_with(*alone, *open) || open->size() > there.begin) return local;
     const std::string_view head = std::string_view(*alone).substr(open->size(), there.begin - open->size());
-    if (ends_with(std::string_view(full_).substr(0, here.begin), head)) local.begin = here.begin - head.size();
+    if (ends_with(std::string_view(full_).substr(0, here.begin), head))
+      local.begin = here.begin - head.size();
     return local;
   }
 

@@ -4,16 +4,17 @@
 //   const AssistantSpans spans = find_assistant_spans(chat_template, conversation, {.last_turn_only = true});
 //   for (const MessageSpan& s : spans.spans) train_on(spans.text, s.text.begin, s.text.end);
 //
-// An assistant's span is what a model has to generate: it begins where the generation prompt ends and goes up to
-// the next turn, with the end-of-turn token and the newline that the template puts after it. The span of any
-// other role begins with its content.
+// An assistant's span is what a model has to generate: it begins where the generation prompt ends and goes up
+// to the next turn, with the end-of-turn token and the newline that the template puts after it. The span of
+// any other role begins with its content.
 //
-// Where the template has {% generation %}, its marks are the spans of the assistant. Else each span is found in
-// two ways. Prefixes: the rendering of the messages before, with the generation prompt, ends where the span
-// begins; that of the messages up to this one ends where the span ends. Markers: the message's content is replaced
-// by two different markers, and what differs between the renderings is where the content stands. Templates that
-// write earlier turns differently once more follow (reasoning taken out, an end token moved) are handled by what
-// stays the same; where the two ways disagree, or neither holds, a UserError says for which message and why.
+// Where the template has {% generation %}, its marks are the spans of the assistant. Else each span is found
+// in two ways. Prefixes: the rendering of the messages before, with the generation prompt, ends where the
+// span begins; that of the messages up to this one ends where the span ends. Markers: the message's content
+// is replaced by two different markers, and what differs between the renderings is where the content stands.
+// Templates that write earlier turns differently once more follow (reasoning taken out, an end token moved)
+// are handled by what stays the same; where the two ways disagree, or neither holds, a UserError says for
+// which message and why.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -28,7 +29,7 @@ struct SpanOptions {
   std::vector<std::string> roles = {"assistant"};  // of the messages whose spans are wanted; empty: all
   bool last_turn_only = false;                     // only the last message of these roles
   bool use_marks = true;                           // false: as if there were no {% generation %}
-  bool verify = true;                              // false: the second way is asked only where the first fails
+  bool verify = true;  // false: the second way is asked only where the first fails
   RenderOptions render{};
 };
 

@@ -63,7 +63,8 @@ std::string tag_final_message(Json& messages, const std::string& key, std::strin
   if (std::find(kReasoningKeys.begin(), kReasoningKeys.end(), key) != kReasoningKeys.end()) {
     keys.clear();
     for (const char* name : kReasoningKeys)
-      if (const Json* same = message.find(name); same != nullptr && *same == original) keys.emplace_back(name);
+      if (const Json* same = message.find(name); same != nullptr && *same == original)
+        keys.emplace_back(name);
   }
   if (std::none_of(keys.begin(), keys.end(),
                    [&](const std::string& k) { return source.find(k) != std::string_view::npos; }))
@@ -150,7 +151,8 @@ RenderedChat ChatTemplate::render(const Json& conversation, const RenderOptions&
       check_objects(value, name);
       Json messages = Json::array();
       for (const Json& message : value.as_array()) messages.push_back(with_reasoning_names(message));
-      if (continues) last = tag_final_message(messages, options.continue_final_message, impl_->program->source);
+      if (continues)
+        last = tag_final_message(messages, options.continue_final_message, impl_->program->source);
       variables.emplace_back(name, jinja::Value::from_json(messages));
     }
     jinja::Interpreter interpreter(*impl_->program, variables, options.now);

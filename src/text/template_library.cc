@@ -69,7 +69,8 @@ ChatTemplate library_chat_template(std::string_view name, Json variables) {
   return ChatTemplate(entry->source(), std::move(variables), std::string(entry->name));
 }
 
-std::string modelfile(const LibraryTemplate& entry, const std::string& from, const ModelfileOptions& options) {
+std::string modelfile(const LibraryTemplate& entry, const std::string& from,
+                      const ModelfileOptions& options) {
   if (from.empty() || from.find_first_of("\r\n") != std::string::npos)
     fail("a Modelfile needs the path of the model in one line");
   std::string text = fmt::format("FROM {}\n", from);

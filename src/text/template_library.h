@@ -1,6 +1,6 @@
-// Chat templates that Serval brings along, by the names that users of Unsloth know ("chatml", "llama-3.1", ...).
-// Each marks the assistant's words with {% generation %}, and knows how a model ends its turn and how Ollama
-// writes the same conversation.
+// Chat templates that Serval brings along, by the names that users of Unsloth know ("chatml", "llama-3.1",
+// ...). Each marks the assistant's words with {% generation %}, and knows how a model ends its turn and how
+// Ollama writes the same conversation.
 //
 //   const LibraryTemplate* entry = find_library_template("qwen2.5");       // nullptr where there is none
 //   const ChatTemplate chat = library_chat_template("qwen2.5", template_variables("model"));
@@ -18,9 +18,9 @@ namespace serval {
 struct LibraryTemplate {
   std::string_view name;
   std::vector<std::string_view> aliases;
-  std::string_view file;       // of src/text/templates, without its ending
-  std::string_view eos_token;  // the token that ends a turn; "" where the tokenizer's own does
-  std::string_view bos_token;  // what the template writes first if the tokenizer names none
+  std::string_view file;               // of src/text/templates, without its ending
+  std::string_view eos_token;          // the token that ends a turn; "" where the tokenizer's own does
+  std::string_view bos_token;          // what the template writes first if the tokenizer names none
   std::vector<std::string_view> stop;  // texts that end an answer, the end-of-turn token first
   std::string_view source() const;     // Jinja
   std::string_view go_template() const;
@@ -35,13 +35,14 @@ ChatTemplate library_chat_template(std::string_view name, Json variables);
 struct ModelfileOptions {
   // Ollama reads the chat template out of a GGUF by itself; versions before May 2026 need the Go template.
   bool go_template = false;
-  std::string system{};   // system message, "" for none
-  std::string adapter{};  // path of a LoRA adapter in GGUF, "" for none
+  std::string system{};                             // system message, "" for none
+  std::string adapter{};                            // path of a LoRA adapter in GGUF, "" for none
   double temperature = -1, top_p = -1, min_p = -1;  // below 0: Ollama's own
   int64_t context_length = 0;                       // 0: Ollama's own
 };
 
 // The text of an Ollama Modelfile for weights at `from`.
-std::string modelfile(const LibraryTemplate& entry, const std::string& from, const ModelfileOptions& options = {});
+std::string modelfile(const LibraryTemplate& entry, const std::string& from,
+                      const ModelfileOptions& options = {});
 
 }  // namespace serval

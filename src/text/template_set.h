@@ -1,7 +1,8 @@
 // The chat templates of a tokenizer directory, by name, and the variables that they are rendered with.
 // Read as `transformers` does: chat_template.jinja is the one named "default" and each file
-// additional_chat_templates/NAME.jinja another; without any of these, "chat_template" of tokenizer_config.json,
-// which is a text or a list of {"name", "template"}; without that, chat_template.json of a processor.
+// additional_chat_templates/NAME.jinja another; without any of these, "chat_template" of
+// tokenizer_config.json, which is a text or a list of {"name", "template"}; without that, chat_template.json
+// of a processor.
 //
 //   const TemplateSet set = TemplateSet::from_directory("model");
 //   const ChatTemplate& chat = set.choose("", /*has_tools=*/true);   // "tool_use" where there is one
@@ -23,8 +24,9 @@ class TemplateSet {
   // A single template without a name of its own.
   explicit TemplateSet(ChatTemplate only);
 
-  // The template called `name`; where that is empty, "tool_use" for a conversation with tools if the tokenizer
-  // has several templates and one is called so, else "default". A UserError lists the names there are.
+  // The template called `name`; where that is empty, "tool_use" for a conversation with tools if the
+  // tokenizer has several templates and one is called so, else "default". A UserError lists the names there
+  // are.
   const ChatTemplate& choose(const std::string& name, bool has_tools) const;
   std::vector<std::string> names() const;
 
