@@ -53,7 +53,7 @@ CONVERSATIONS = [
      "tools": [WEATHER]},
     {"messages": [user("w"), assistant(None, tool_calls=[call("get_weather", json.dumps(NESTED), id=LONG_ID)]),
                   {"role": "tool", "name": "get_weather", "tool_call_id": LONG_ID, "content": "rain"}], "tools": [WEATHER]},
-    {"messages": [user("w"), assistant("calling", tool_calls=[call("get_weather", {"place": "A"}, id=LONG_ID), call("time", {}, id="abcdef124")]),
+    {"messages": [user("w"), assistant("Both at once.", tool_calls=[call("get_weather", {"place": "A"}, id=LONG_ID), call("time", {}, id="abcdef124")]),
                   {"role": "tool", "name": "get_weather", "tool_call_id": LONG_ID, "content": "x"},
                   {"role": "tool", "name": "time", "tool_call_id": "abcdef124", "content": "y"}, assistant("z"), user("u")],
      "tools": [WEATHER, TIME]},

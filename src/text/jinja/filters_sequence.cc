@@ -183,7 +183,6 @@ std::vector<Value> reversible(const Value& input) {
 
 Value last(Interpreter&, const Value& input, const Arguments& arguments) {
   bind("last", arguments, {}, 0);
-  if (input.is_undefined()) raise("'Undefined' object is not reversible");
   const std::vector<Value> items = reversible(input);
   return items.empty() ? Value::undefined("No last item, sequence was empty.") : items.back();
 }
@@ -371,7 +370,7 @@ std::span<const FilterEntry> sequence_filters() {
 }
 
 const FilterEntry* find_filter(std::string_view name) {
-  for (const std::span<const FilterEntry> table : {text_filters(), number_filters(), sequence_filters()})
+  for (const std::span<const FilterEntry> table : {text_filters(), number_filters(), sequence_filters(), html_filters(), layout_filters()})
     for (const FilterEntry& filter : table)
       if (filter.name == name) return &filter;
   return nullptr;

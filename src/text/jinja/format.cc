@@ -264,7 +264,10 @@ class PercentFormatter {
         continue;
       }
       i++;
-      out += conversion(i);
+      if (i < format_.size() && format_[i] == '%')
+        out += format_[i++];
+      else
+        out += conversion(i);
       check_text_size(static_cast<int64_t>(out.size()));
     }
     if (used_ < values_.size() && !is_mapping_) raise("not all arguments converted during string formatting");
@@ -330,7 +333,6 @@ class PercentFormatter {
     if (i >= format_.size()) raise("incomplete format");
     spec.type = format_[i++];
     spec.align = left ? '<' : '>';
-    if (spec.type == '%') return "%";
     const Value& value = named.has_value() ? (used_ = values_.size(), *named) : next();
     return convert(value, spec, left);
   }

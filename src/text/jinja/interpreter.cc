@@ -122,7 +122,7 @@ struct TemplateSelf : Callable {
   Value attribute(std::string_view block) override {
     return Value(std::make_shared<BlockCall>(std::string(block), *find(block), scope));
   }
-  std::string describe() const override { return "<TemplateReference>"; }
+  std::string describe() const override { return "<TemplateReference None>"; }
   const Program& program;
   std::shared_ptr<Scope> scope;
 };

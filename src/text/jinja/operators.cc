@@ -235,6 +235,17 @@ std::string repr_dict(const Dict& dict) {
   return out + "}";
 }
 
+// A namespace may hold itself.
+std::string repr_namespace(const Namespace& space) {
+  thread_local int depth = 0;
+  struct Level {
+    Level() { depth++; }
+    ~Level() { depth--; }
+  } const level;
+  if (depth > current_limits().value_depth) raise("a namespace that holds itself cannot be printed");
+  return "<Namespace " + repr_dict(*space.attributes) + ">";
+}
+
 std::string repr_sequence(const Sequence& sequence) {
   switch (sequence.kind) {
     case Kind::list:
@@ -398,6 +409,9 @@ bool contains(const Value& container, const Value& item) {
       if (!item.is_string()) raise("'in <string>' requires string as left operand, not {}", item.type_name());
       return find_text(container.text(), item.text()) != std::string::npos;
     case Type::sequence:
+      if (container.sequence().kind == Kind::keys) hash_of(item);
+      if (container.sequence().kind == Kind::items && item.is_sequence() && item.sequence().items.size() == 2)
+        hash_of(item.sequence().items[0]);
       for (const Value& candidate : container.sequence().items)
         if (equal(candidate, item)) return true;
       return false;
@@ -528,8 +542,7 @@ std::string repr(const Value& value) {
     case Type::iterator:
       return "<generator object>";
     case Type::name_space:
-      // Its content may hold the namespace itself.
-      return "<Namespace>";
+      return repr_namespace(value.name_space());
     case Type::callable:
       return value.callable().describe();
   }
@@ -673,7 +686,8 @@ Value slice(const Value& value, const Value& start, const Value& stop, const Val
   const bool sliceable =
       value.is_string() ||
       (value.is_sequence() && (is_list_or_tuple(value) || value.sequence().kind == Kind::range));
-  if (!sliceable) return Value::undefined(fmt::format("{} has no element {}", value.object_name(), "slice"));
+  if (value.is_dict()) raise("unhashable type: 'slice'");
+  if (!sliceable) raise("'{}' object is not subscriptable", value.type_name());
   int64_t step = 1;
   if (!step_value.is_none()) {
     if (step_value.is_undefined() || !step_value.is_integral())

@@ -103,7 +103,7 @@ bool has_case(const Value& v, bool (*wanted)(char32_t), bool (*other)(char32_t))
   bool any = false;
   for (size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    if (other(c)) return false;
+    if (other(c) || is_title(c)) return false;
     any = any || wanted(c);
   }
   return any;
@@ -115,9 +115,11 @@ bool is_upper_text(const Value& v) {
   return has_case(v, is_upper, is_lower);
 }
 bool names_filter(const Value& v) {
+  hash_of(v);  // as a lookup in a dict would
   return v.is_string() && is_filter(v.text());
 }
 bool names_test(const Value& v) {
+  hash_of(v);
   return v.is_string() && is_test(v.text());
 }
 
