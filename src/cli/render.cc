@@ -90,16 +90,12 @@ void load_templates(Job& job, const Settings& s) {
   if (directory.empty() && file.empty())
     fail_usage("--tokenizer or --template is missing: the directory of a tokenizer, or a chat template");
   if (!directory.empty() && !directory_exists(directory)) fail("{}: no such directory", directory);
-  Json variables = directory.empty() ? Json::object() : template_variables(directory);
   if (!file.empty() && !job.name.empty())
     fail_usage("--template-name chooses among the templates of --tokenizer");
-  if (file.empty()) {
+  if (file.empty())
     job.templates = TemplateSet::from_directory(directory);
-  } else if (!file_exists(file) && find_library_template(file) != nullptr) {
-    job.templates.emplace(library_chat_template(file, variables));
-  } else {
-    job.templates.emplace(ChatTemplate(read_file(file, 4 << 20), std::move(variables), file));
-  }
+  else
+    job.templates.emplace(open_chat_template(file, directory));
 }
 
 }  // namespace
@@ -148,7 +144,9 @@ int run_render(const Arguments& arguments) {
         answers[static_cast<size_t>(i)] = answer(job, text, fmt::format("{}:{}", path, at));
       }
     });
-    for (const std::string& text : answers) print_result(text);
+    std::string joined;
+    for (const std::string& text : answers) joined += text;
+    print_result(joined);
   }
   // Each row has its line, and the template itself is at fault.
   if (!job.template_error.empty()) fail("{}", job.template_error);

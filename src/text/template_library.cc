@@ -4,8 +4,10 @@
 #include <cctype>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "text/template_files.h"
+#include "text/template_set.h"
 
 namespace serval {
 namespace {
@@ -29,7 +31,99 @@ std::string quoted(std::string_view text, const char* what) {
 
 const std::vector<LibraryTemplate>& library_templates() {
   static const std::vector<LibraryTemplate> entries = {
-      {"chatml", {}, "chatml", "<|im_end|>", "", {"<|im_end|>", "<|im_start|>"}},
+      {"alpaca", {}, "alpaca", "", "<s>", "</s>", {"### Instruction:"}},
+      {"chatml", {}, "chatml", "<|im_end|>", "", "<|im_end|>", {"<|im_end|>", "<|im_start|>"}},
+      {"gemma",
+       {"gemma2", "gemma-2"},
+       "gemma",
+       "<end_of_turn>",
+       "<bos>",
+       "",
+       {"<end_of_turn>", "<start_of_turn>"}},
+      {"gemma-chatml",
+       {"gemma2-chatml", "gemma-2-chatml"},
+       "gemma_chatml",
+       "<|im_end|>",
+       "<bos>",
+       "<|im_end|>",
+       {"<|im_end|>", "<|im_start|>"}},
+      {"gemma-3", {"gemma3"}, "gemma-3", "<end_of_turn>", "<bos>", "", {"<end_of_turn>", "<start_of_turn>"}},
+      {"gemma-3n",
+       {"gemma3n"},
+       "gemma-3n",
+       "<end_of_turn>",
+       "<bos>",
+       "",
+       {"<end_of_turn>", "<start_of_turn>"}},
+      {"lfm-2", {"lfm2"}, "lfm-2", "<|im_end|>", "<|startoftext|>", "<|im_end|>", {"<|im_end|>"}},
+      {"lfm-2.5", {"lfm2.5"}, "lfm-2.5", "<|im_end|>", "<|startoftext|>", "<|im_end|>", {"<|im_end|>"}},
+      {"llama", {"llama-2", "llama2"}, "llama", "", "<s>", "</s>", {"[INST]", "<<SYS>>"}},
+      {"llama-3",
+       {"llama3"},
+       "llama-3",
+       "<|eot_id|>",
+       "<|begin_of_text|>",
+       "",
+       {"<|eot_id|>", "<|start_header_id|>"}},
+      {"llama-3.1",
+       {"llama-31", "llama-3.3", "llama-33"},
+       "llama-3.1",
+       "<|eot_id|>",
+       "<|begin_of_text|>",
+       "",
+       {"<|eot_id|>", "<|eom_id|>", "<|start_header_id|>"}},
+      {"llama-3.2",
+       {"llama-32"},
+       "llama-3.2",
+       "<|eot_id|>",
+       "<|begin_of_text|>",
+       "",
+       {"<|eot_id|>", "<|start_header_id|>"}},
+      {"mistral", {}, "mistral", "", "<s>", "</s>", {"[INST]", "[/INST]"}},
+      {"mistral-nemo", {}, "mistral-nemo", "", "<s>", "</s>", {"[INST]", "[/INST]"}},
+      {"phi-3", {"phi3"}, "phi-3", "<|end|>", "", "<|endoftext|>", {"<|end|>", "<|user|>", "<|assistant|>"}},
+      {"phi-3.5",
+       {"phi-35"},
+       "phi-3.5",
+       "<|end|>",
+       "",
+       "<|endoftext|>",
+       {"<|end|>", "<|user|>", "<|assistant|>"}},
+      {"phi-4", {"phi4"}, "phi-4", "<|im_end|>", "", "<|im_end|>", {"<|im_end|>", "<|im_start|>"}},
+      {"qwen-2.5",
+       {"qwen-25", "qwen25", "qwen2.5", "qwen-2.5-coder", "qwen-25-coder", "qwen25-coder", "qwen2.5-coder"},
+       "qwen-2.5",
+       "<|im_end|>",
+       "",
+       "<|im_end|>",
+       {"<|im_end|>", "<|im_start|>"}},
+      {"qwen-3", {"qwen3"}, "qwen-3", "<|im_end|>", "", "<|im_end|>", {"<|im_end|>", "<|im_start|>"}},
+      {"qwen3-instruct",
+       {"qwen-3-instruct"},
+       "qwen3-instruct",
+       "<|im_end|>",
+       "",
+       "<|im_end|>",
+       {"<|im_end|>", "<|im_start|>"}},
+      {"qwen3-thinking",
+       {"qwen-3-thinking"},
+       "qwen3-thinking",
+       "<|im_end|>",
+       "",
+       "<|im_end|>",
+       {"<|im_end|>", "<|im_start|>"}},
+      {"starling",
+       {},
+       "starling",
+       "<|end_of_turn|>",
+       "<s>",
+       "</s>",
+       {"<|end_of_turn|>", "GPT4 Correct User:"}},
+      {"unsloth", {}, "unsloth", "", "<s>", "</s>", {">>> User:"}},
+      {"vicuna", {}, "vicuna", "", "<s>", "</s>", {"USER:"}},
+      {"vicuna-old", {}, "vicuna_old", "", "<s>", "</s>", {"### Human:"}},
+      {"yi-chat", {}, "chatml", "<|im_end|>", "", "<|im_end|>", {"<|im_end|>", "<|endoftext|>"}},
+      {"zephyr", {}, "zephyr", "", "<s>", "</s>", {"<|user|>", "<|system|>"}},
   };
   return entries;
 }
@@ -62,11 +156,17 @@ ChatTemplate library_chat_template(std::string_view name, Json variables) {
          nearest.empty() ? "" : ", did you mean '" + nearest + "'?", join(names, ", "));
   }
   if (!variables.contains("bos_token")) variables.set("bos_token", entry->bos_token);
-  if (!entry->eos_token.empty())
-    variables.set("eos_token", entry->eos_token);
-  else if (!variables.contains("eos_token"))
-    variables.set("eos_token", "");
+  if (!variables.contains("eos_token")) variables.set("eos_token", entry->eos_token);
   return ChatTemplate(entry->source(), std::move(variables), std::string(entry->name));
+}
+
+ChatTemplate open_chat_template(const std::string& named, const std::string& directory) {
+  if (named.empty()) return ChatTemplate::from_directory(directory);
+  Json variables = directory.empty() ? Json::object() : template_variables(directory);
+  if (file_exists(named)) return ChatTemplate(read_file(named, 4 << 20), std::move(variables), named);
+  const bool is_path = named.find('/') != std::string::npos || ends_with(named, ".jinja");
+  if (is_path) fail("{}: no such file (a chat template is a file or the name of a built-in one)", named);
+  return library_chat_template(named, std::move(variables));
 }
 
 std::string modelfile(const LibraryTemplate& entry, const std::string& from,

@@ -18,11 +18,12 @@ namespace serval {
 struct LibraryTemplate {
   std::string_view name;
   std::vector<std::string_view> aliases;
-  std::string_view file;               // of src/text/templates, without its ending
-  std::string_view eos_token;          // the token that ends a turn; "" where the tokenizer's own does
-  std::string_view bos_token;          // what the template writes first if the tokenizer names none
-  std::vector<std::string_view> stop;  // texts that end an answer, the end-of-turn token first
-  std::string_view source() const;     // Jinja
+  std::string_view file;  // of src/text/templates, without its ending
+  std::string_view
+      end_of_turn;  // the token that a model ends its answer with; "" where the tokenizer's EOS does
+  std::string_view bos_token, eos_token;  // what the template writes where the tokenizer names none
+  std::vector<std::string_view> stop;     // texts that end an answer, the end-of-turn token first
+  std::string_view source() const;        // Jinja
   std::string_view go_template() const;
 };
 
@@ -31,6 +32,10 @@ const std::vector<LibraryTemplate>& library_templates();
 const LibraryTemplate* find_library_template(std::string_view name);
 // Throws a UserError that names the nearest known one. `variables` are those of template_variables().
 ChatTemplate library_chat_template(std::string_view name, Json variables);
+
+// What a user calls a chat template: the path of a file or the name of a built-in one, with the special
+// tokens of `directory`; where `named` is empty, the directory's own.
+ChatTemplate open_chat_template(const std::string& named, const std::string& directory);
 
 struct ModelfileOptions {
   // Ollama reads the chat template out of a GGUF by itself; versions before May 2026 need the Go template.

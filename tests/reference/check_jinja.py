@@ -3,10 +3,13 @@
 
     tests/reference/check_jinja.py build/release/serval 20000 [seed]
 
-A case is equal where both give the same text or both refuse. Left out, because Serval refuses them by design: bytes
-(str.encode, int.to_bytes), characters by name (\\N{...}), integers beyond 64 bits, random and lipsum. Templates come from a grammar of the whole language
-(statements, filters, tests, methods, formats, white space control); each is rendered with a few random contexts. What
-holds the address of an object, or makes jinja2 fail an assertion of its own, is left out. Differences are printed, the shortest templates first.
+A case is equal where both give the same text or both refuse. Templates come from a grammar of the whole language
+(statements, filters, tests, methods, formats, white space control); each is rendered with a few random contexts.
+
+Left out, because Serval refuses them by design: bytes (str.encode, int.to_bytes), characters by name (\\N{...}), integers
+beyond 64 bits, complex numbers, random and lipsum; slices of what has none, which jinja2 takes for undefined if all of
+the expression is constant; and what holds the address of an object, or makes jinja2 fail an assertion of its own.
+Differences are printed, the shortest templates first.
 """
 import concurrent.futures
 import datetime
@@ -25,7 +28,7 @@ import transformers.utils.chat_template_utils as chat_template_utils
 
 NOW = 1_750_000_000
 ROWS = 3
-BY_DESIGN = "does not fit 64 bits"
+BY_DESIGN = ("does not fit 64 bits", "a complex number", "unhashable type: 'slice'", "object is not subscriptable")
 
 
 class FixedDate(datetime.datetime):
@@ -505,7 +508,7 @@ def main():
                 signal.alarm(0)
             for row, a, b in zip(rows, theirs, mine):
                 text = a.get("text", "")
-                if " at 0x" in text.lower() or "AssertionError" in a.get("error", "") or "<class '" in text or "<built-in" in text or has_surrogate(text) or BY_DESIGN in b.get("error", ""):
+                if " at 0x" in text.lower() or "AssertionError" in a.get("error", "") or "<class '" in text or "<built-in" in text or has_surrogate(text) or any(reason in b.get("error", "") for reason in BY_DESIGN):
                     skipped += 1
                 elif "error" in a and "error" in b:
                     refused += 1

@@ -50,14 +50,16 @@ std::string character_reference(std::string_view text, size_t& at) {
     const bool hex = at + 1 < text.size() && (text[at + 1] == 'x' || text[at + 1] == 'X');
     const size_t first = at + (hex ? 2 : 1);
     size_t end = first;
-    while (end < text.size() && (hex ? std::isxdigit(static_cast<unsigned char>(text[end])) != 0 : is_digit_char(text[end])))
+    while (end < text.size() &&
+           (hex ? std::isxdigit(static_cast<unsigned char>(text[end])) != 0 : is_digit_char(text[end])))
       end++;
     if (end == first) return "&";
     at = end + (end < text.size() && text[end] == ';' ? 1 : 0);
     return numbered_character(text.substr(first, end - first), hex ? 16 : 10);
   }
   size_t end = at;
-  while (end < text.size() && end - at < 32 && std::string_view("\t\n\f <&#;").find(text[end]) == std::string_view::npos)
+  while (end < text.size() && end - at < 32 &&
+         std::string_view("\t\n\f <&#;").find(text[end]) == std::string_view::npos)
     end++;
   const bool closed = end < text.size() && text[end] == ';';
   const std::string_view name = text.substr(at, end - at + (closed ? 1 : 0));
@@ -211,18 +213,16 @@ bool is_url(std::string_view text) {
   return is_domain(text, true);
 }
 
+// What follows the '@' of an address holds no other.
 bool is_email(std::string_view text) {
-  for (size_t at = text.find('@'); at != std::string_view::npos; at = text.find('@', at + 1)) {
-    const std::string_view host = text.substr(at + 1);
-    const size_t dot = host.rfind('.');
-    if (at == 0 || dot == std::string_view::npos || dot == 0) continue;
-    size_t first = 0;
-    const bool starts_well = is_word(next_code_point(host, first));
-    if (starts_well && is_label(host.substr(0, dot), ".-", 1, host.size()) &&
-        is_label(host.substr(dot + 1), "", 1, host.size()))
-      return true;
-  }
-  return false;
+  const size_t at = text.rfind('@');
+  if (at == std::string_view::npos || at == 0) return false;
+  const std::string_view host = text.substr(at + 1);
+  const size_t dot = host.rfind('.');
+  if (dot == std::string_view::npos || dot == 0) return false;
+  size_t first = 0;
+  return is_word(next_code_point(host, first)) && is_label(host.substr(0, dot), ".-", 1, host.size()) &&
+         is_label(host.substr(dot + 1), "", 1, host.size());
 }
 
 struct Links {
@@ -286,8 +286,8 @@ struct Links {
 };
 
 Value urlize(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  const Bound b = bind("urlize", arguments,
-                       {"trim_url_limit", "nofollow", "target", "rel", "extra_schemes"}, 0);
+  const Bound b =
+      bind("urlize", arguments, {"trim_url_limit", "nofollow", "target", "rel", "extra_schemes"}, 0);
   Links links;
   if (b.has(0) && !b.value(0).is_none()) links.most = b.integer(0, 0);
   std::set<std::string> rel = {"noopener"};
@@ -303,8 +303,9 @@ Value urlize(Interpreter& interpreter, const Value& input, const Arguments& argu
     for (const Value& scheme : items_of(b.value(4))) {
       const std::string name = require_string(scheme, "a scheme");
       const size_t colon = name.find(':');
-      const bool valid = colon != std::string::npos && is_label(std::string_view(name).substr(0, colon), ".+-", 2, colon) &&
-                         name.size() - colon <= 3 && name.find_first_not_of('/', colon + 1) == std::string::npos;
+      const bool valid =
+          colon != std::string::npos && is_label(std::string_view(name).substr(0, colon), ".+-", 2, colon) &&
+          name.size() - colon <= 3 && name.find_first_not_of('/', colon + 1) == std::string::npos;
       if (!valid) raise("{} is not a valid URI scheme prefix.", repr(scheme));
       links.schemes.push_back(name);
     }

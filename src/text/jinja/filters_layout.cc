@@ -82,7 +82,8 @@ class Chunks {
   bool splits_at_hyphen(size_t i) const {
     if (text_[i] != '-') return false;
     const bool after_two = i >= 2 && is_letter(text_[i - 1]) && is_letter(text_[i - 2]);
-    const bool after_one = i >= 3 && is_letter(text_[i - 1]) && text_[i - 2] == '-' && is_letter(text_[i - 3]);
+    const bool after_one =
+        i >= 3 && is_letter(text_[i - 1]) && text_[i - 2] == '-' && is_letter(text_[i - 3]);
     if (!after_two && !after_one) return false;
     if (i + 1 >= text_.size() || !is_letter(text_[i + 1])) return false;
     const size_t next = at(i + 2) == '-' ? i + 3 : i + 2;
@@ -120,7 +121,7 @@ std::vector<std::string> wrap(const Characters& text, const WrapOptions& options
   std::vector<std::string> lines;
   const auto width = static_cast<size_t>(options.width);
   while (!chunks.empty()) {
-    spend();
+    spend(4);
     std::vector<Characters> line;
     size_t length = 0;
     if (!lines.empty() && all_blank(chunks.back())) chunks.pop_back();
@@ -150,8 +151,8 @@ std::vector<std::string> wrap(const Characters& text, const WrapOptions& options
 }
 
 Value wordwrap(Interpreter&, const Value& input, const Arguments& arguments) {
-  const Bound b = bind("wordwrap", arguments,
-                       {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0);
+  const Bound b =
+      bind("wordwrap", arguments, {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0);
   const std::string& text = require_string(input, "the value to wrap");
   const WrapOptions options{b.integer(0, 79), b.boolean(1, true), b.boolean(3, true)};
   const std::string separator = b.has(2) && !b.value(2).is_none() ? b.text(2, "", "wrapstring") : "\n";
@@ -198,7 +199,9 @@ class Printer {
     return entries;
   }
 
-  static bool is_list(const Value& v, Sequence::Kind kind) { return v.is_sequence() && v.sequence().kind == kind; }
+  static bool is_list(const Value& v, Sequence::Kind kind) {
+    return v.is_sequence() && v.sequence().kind == kind;
+  }
 
   // repr with sorted dicts.
   // NOLINTNEXTLINE(misc-no-recursion): values are nested at most Limits::value_depth deep
@@ -244,8 +247,8 @@ class Printer {
         }
         const std::string key = one_line(entries[i].first);
         out_ += key + ": ";
-        print(entries[i].second, indent + count_code_points(key) + 3, i + 1 < entries.size() ? 1 : allowance + 1,
-              level + 1);
+        print(entries[i].second, indent + count_code_points(key) + 3,
+              i + 1 < entries.size() ? 1 : allowance + 1, level + 1);
       }
       out_ += '}';
     } else if (is_list(value, Sequence::Kind::list) || is_list(value, Sequence::Kind::tuple)) {
@@ -290,7 +293,7 @@ class Printer {
       std::string current;
       for (size_t k = 0; k < parts.size(); k++) {
         const std::string candidate = current + std::string(parts[k]);
-        spend_bytes(static_cast<int64_t>(candidate.size()));
+        spend(8 + static_cast<int64_t>(candidate.size()) / 16);
         const int64_t most = width - (last_line && k + 1 == parts.size() ? allowance : 0);
         if (count_code_points(repr_text(candidate)) > most) {
           if (!current.empty()) literals.push_back(repr_text(current));

@@ -261,7 +261,8 @@ std::string clean_number(const std::string& text) {
   for (size_t i = 0; i < body.size();) {
     const size_t begin = i;
     const int digit = decimal_value(next_code_point(body, i));
-    const bool between = body[begin] == '_' && begin > 0 && i < body.size() && std::isalnum(static_cast<unsigned char>(body[begin - 1])) != 0 &&
+    const bool between = body[begin] == '_' && begin > 0 && i < body.size() &&
+                         std::isalnum(static_cast<unsigned char>(body[begin - 1])) != 0 &&
                          std::isalnum(static_cast<unsigned char>(body[i])) != 0;
     if (between) continue;
     if (digit >= 0)

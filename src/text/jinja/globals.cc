@@ -65,7 +65,9 @@ Value dict(Interpreter&, const Arguments& arguments) {
 // dict(...), and dict.fromkeys(keys, value).
 struct DictType : Callable {
   DictType() : Callable("dict") {}
-  Value call(Interpreter& interpreter, const Arguments& arguments) override { return dict(interpreter, arguments); }
+  Value call(Interpreter& interpreter, const Arguments& arguments) override {
+    return dict(interpreter, arguments);
+  }
   bool has_attribute(std::string_view what) const override { return what == "fromkeys"; }
   Value attribute(std::string_view) override {
     return make_function("fromkeys", [](Interpreter&, const Arguments& arguments) {

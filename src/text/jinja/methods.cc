@@ -393,14 +393,16 @@ Value maketrans(Interpreter&, const Value&, const Arguments& arguments) {
   if (!b.has(1)) {
     if (!b.value(0).is_dict()) raise("if you give only one argument to maketrans it must be a dict");
     for (const auto& [key, value] : b.value(0).dict().entries) {
-      if (!key.is_string() && !key.is_integral()) raise("keys in translate table must be strings or integers");
+      if (!key.is_string() && !key.is_integral())
+        raise("keys in translate table must be strings or integers");
       if (key.is_string() && length(key) != 1) raise("string keys in translate table must be of length 1");
       size_t at = 0;
       table->set(key.is_string() ? Value(static_cast<int64_t>(next_code_point(key.text(), at))) : key, value);
     }
     return Value(std::move(table));
   }
-  const std::string from = b.text(0, "", "maketrans() argument 1"), to = b.text(1, "", "maketrans() argument 2");
+  const std::string from = b.text(0, "", "maketrans() argument 1"),
+                    to = b.text(1, "", "maketrans() argument 2");
   if (count_code_points(from) != count_code_points(to))
     raise("the first two maketrans arguments must have equal length");
   for (size_t i = 0, k = 0; i < from.size();) {

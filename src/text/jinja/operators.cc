@@ -421,6 +421,7 @@ bool contains(const Value& container, const Value& item) {
       Iterator& walk = container.iterator();
       while (walk.position < walk.items.size())
         if (equal(walk.items[walk.position++], item)) return true;
+      walk.require_end();
       return false;
     }
     default:
@@ -533,7 +534,7 @@ std::string repr(const Value& value) {
     case Type::real:
       return python_float_repr(value.as_real());
     case Type::string:
-      spend_bytes(static_cast<int64_t>(value.text().size()));
+      spend_bytes(8 * static_cast<int64_t>(value.text().size()));
       return value.string().markup ? "Markup(" + repr_text(value.text()) + ")" : repr_text(value.text());
     case Type::sequence:
       return repr_sequence(value.sequence());
@@ -555,6 +556,11 @@ std::string repr_text(std::string_view text) {
   std::string out(1, quote);
   for (size_t i = 0; i < text.size();) {
     const size_t begin = i;
+    while (i < text.size() && text[i] >= ' ' && text[i] < 0x7F && text[i] != quote && text[i] != '\\') i++;
+    if (i > begin) {
+      out.append(text, begin, i - begin);
+      continue;
+    }
     const char32_t c = next_code_point(text, i);
     if (c == static_cast<char32_t>(quote) || c == '\\') {
       out += '\\';
@@ -652,6 +658,7 @@ std::vector<Value> items_of(const Value& value) {
       std::vector<Value> rest(walk.items.begin() + static_cast<std::ptrdiff_t>(walk.position),
                               walk.items.end());
       walk.position = walk.items.size();
+      walk.require_end();
       return rest;
     }
     default:
@@ -746,7 +753,7 @@ size_t find_text(std::string_view text, std::string_view needle, size_t from) {
   const size_t at = found == nullptr ? std::string::npos
                                      : static_cast<size_t>(static_cast<const char*>(found) - text.data());
   const size_t walked = (found == nullptr ? text.size() : at) - from;
-  spend_bytes(static_cast<int64_t>(walked + needle.size()));
+  spend_bytes(static_cast<int64_t>((needle.size() > 1 ? 4 : 1) * walked + needle.size()));
   return at;
 }
 

@@ -28,6 +28,7 @@ bool compared(Interpreter&, const Value& value, const Arguments& arguments) {
 
 int64_t remainder(const Value& value, const Value& divisor) {
   const Value rest = binary(BinaryOp::modulo, value, divisor);
+  if (!rest.is_number()) return 2;  // '%d' % 2 is a text
   return rest.is_integral() ? rest.as_int() : (rest.as_real() == 0 ? 0 : rest.as_real() == 1 ? 1 : 2);
 }
 

@@ -8,10 +8,19 @@
 namespace serval::jinja {
 namespace {
 
-uint16_t flags_of(char32_t c) {
+uint16_t search_flags(char32_t c) {
   const auto* after = std::upper_bound(kCharacterRanges.begin(), kCharacterRanges.end(), c,
                                        [](char32_t value, const CharacterRange& r) { return value < r.first; });
   return std::prev(after)->flags;
+}
+
+uint16_t flags_of(char32_t c) {
+  static const std::array<uint16_t, 128> ascii = [] {
+    std::array<uint16_t, 128> table{};
+    for (char32_t i = 0; i < 128; i++) table[i] = search_flags(i);
+    return table;
+  }();
+  return c < ascii.size() ? ascii[c] : search_flags(c);
 }
 
 bool has(char32_t c, uint16_t flags) {
@@ -22,6 +31,12 @@ bool has(char32_t c, uint16_t flags) {
 template <size_t Ranges, size_t Texts>
 void append_case(std::string& out, char32_t c, const std::array<CaseRange, Ranges>& ranges,
                  const std::array<CaseText, Texts>& texts) {
+  if (c < 0x80) {
+    const bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    const bool lowers = ranges.front().first == 'A';
+    out += static_cast<char>(!letter ? c : lowers ? c | 0x20 : c & ~0x20U);
+    return;
+  }
   const auto* range = std::lower_bound(ranges.begin(), ranges.end(), c,
                                        [](const CaseRange& r, char32_t value) { return r.last < value; });
   if (range != ranges.end() && c >= range->first && (c - range->first) % range->step == 0) {

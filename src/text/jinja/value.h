@@ -7,6 +7,7 @@
 //   if (list.is_sequence()) for (const Value& item : list.sequence().items) ...
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -156,6 +157,10 @@ struct Iterator : Object {
   explicit Iterator(std::vector<Value> values);
   std::vector<Value> items;
   size_t position = 0;
+  std::optional<TemplateError> error;  // what asking for more than the items raises
+  void require_end() const {
+    if (error.has_value()) throw TemplateError(*error);
+  }
 };
 
 struct Undefined : Object {
