@@ -10,7 +10,8 @@ TEST(Usage, HelpOfEveryVerb) {
   Finished run = run_serval({"--help"});
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_EQ(run.err, "");
-  for (const char* verb : {"train", "plan", "generate", "chat", "eval", "inspect", "render", "info", "bench"}) {
+  for (const char* verb :
+       {"train", "plan", "generate", "chat", "eval", "inspect", "render", "info", "bench"}) {
     EXPECT_HAS(run.out, std::string("\n  ") + verb + " ");
     const Finished help = run_serval({verb, "--help"});
     EXPECT_EQ(help.exit_code, 0);

@@ -9,8 +9,9 @@ namespace serval::jinja {
 namespace {
 
 uint16_t search_flags(char32_t c) {
-  const auto* after = std::upper_bound(kCharacterRanges.begin(), kCharacterRanges.end(), c,
-                                       [](char32_t value, const CharacterRange& r) { return value < r.first; });
+  const auto* after =
+      std::upper_bound(kCharacterRanges.begin(), kCharacterRanges.end(), c,
+                       [](char32_t value, const CharacterRange& r) { return value < r.first; });
   return std::prev(after)->flags;
 }
 
@@ -100,14 +101,20 @@ bool is_ascii(std::string_view text) {
 bool is_valid_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto first = static_cast<unsigned char>(text[i]);
-    const size_t size = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+    const size_t size = first < 0x80   ? 1
+                        : first < 0xC2 ? 0
+                        : first < 0xE0 ? 2
+                        : first < 0xF0 ? 3
+                        : first < 0xF5 ? 4
+                                       : 0;
     if (size == 0 || i + size > text.size()) return false;
     for (size_t k = 1; k < size; k++)
       if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
     size_t next = i;
     const char32_t c = next_code_point(text, next);
     // Neither a longer form than needed, nor half of a surrogate pair, nor past the last character.
-    if ((size == 3 && (c < 0x800 || (c >= 0xD800 && c < 0xE000))) || (size == 4 && (c < 0x10000 || c > 0x10FFFF)))
+    if ((size == 3 && (c < 0x800 || (c >= 0xD800 && c < 0xE000))) ||
+        (size == 4 && (c < 0x10000 || c > 0x10FFFF)))
       return false;
     i += size;
   }
@@ -217,9 +224,9 @@ int decimal_value(char32_t c) {
 }
 
 const char* html_entity(std::string_view name) {
-  const auto* at =
-      std::lower_bound(kHtmlEntities.begin(), kHtmlEntities.end(), name,
-                       [](const HtmlEntity& e, std::string_view value) { return std::string_view(e.name) < value; });
+  const auto* at = std::lower_bound(
+      kHtmlEntities.begin(), kHtmlEntities.end(), name,
+      [](const HtmlEntity& e, std::string_view value) { return std::string_view(e.name) < value; });
   return at != kHtmlEntities.end() && name == at->name ? at->text : nullptr;
 }
 
