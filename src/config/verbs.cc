@@ -180,12 +180,13 @@ Verb make_eval() {
   std::vector<Key> keys;
   add_model_keys(keys);
   Key dataset = shared("dataset", "data");
-  dataset.meaning = "JSONL or JSON files to evaluate on.";
+  dataset.meaning = "What to evaluate on, as in serval train; where no split is named, test or validation.";
   dataset.unset.clear();
   dataset.required = true;
   keys.push_back(std::move(dataset));
-  for (const char* name : {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
-                           "per_device_eval_batch_size"})
+  for (const char* name :
+       {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
+        "per_device_eval_batch_size", "dataset_cache", "dataset_cache_dir", "dataset_cache_limit"})
     keys.push_back(shared(name, "data"));
   keys.push_back({.name = "json",
                   .kind = Kind::flag,

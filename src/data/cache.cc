@@ -120,7 +120,7 @@ void SpillFile::flush() {
   buffer_.clear();
 }
 
-void SpillFile::append_to(CacheWriter& out) {
+void SpillFile::read_back(const std::function<void(std::string_view)>& take) {
   flush();
   ::lseek(descriptor_, 0, SEEK_SET);
   std::string piece(size_t{1} << 20, '\0');
@@ -129,7 +129,7 @@ void SpillFile::append_to(CacheWriter& out) {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail("{}: cannot read a temporary file: {}", directory_, reason());
     if (got == 0) return;
-    out.write(std::string_view(piece).substr(0, static_cast<size_t>(got)));
+    take(std::string_view(piece).substr(0, static_cast<size_t>(got)));
   }
 }
 

@@ -38,8 +38,7 @@ class CacheWriter {
   int64_t size_ = 0;
 };
 
-// Bytes that are collected on disk, to be appended to another file: a column that is written beside the
-// others.
+// Bytes that are collected on disk, to be read back once: a column of a file whose other columns come first.
 class SpillFile {
  public:
   explicit SpillFile(const std::string& directory);  // "": where temporary files go
@@ -47,7 +46,8 @@ class SpillFile {
   SpillFile(const SpillFile&) = delete;
   SpillFile& operator=(const SpillFile&) = delete;
   void write(std::string_view bytes);
-  void append_to(CacheWriter& out);
+  // All of it, piece by piece.
+  void read_back(const std::function<void(std::string_view piece)>& take);
 
  private:
   void flush();

@@ -356,6 +356,9 @@ DatasetFiles find_dataset_files(const DatasetSource& source) {
 
   for (SplitPart& part : parse_split(source.split, display_name(source))) {
     SplitFiles files{part, {}};
+    if (source.split.empty() && source.held_out)
+      for (const char* name : {"validation", "test"})
+        if (splits.contains(name)) files.split.name = part.name = name;
     if (part.name == "all") {
       for (const auto& [name, list] : splits) files.files.insert(files.files.end(), list.begin(), list.end());
     } else if (const auto found = splits.find(part.name); found != splits.end()) {

@@ -10,20 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "config/dataset_source.h"
 #include "data/split.h"
 
 namespace serval {
-
-struct DatasetSource {
-  std::string path;
-  std::string name;                     // configuration ("subset") of a dataset that has several
-  std::string split;                    // data/split.h; "" is train
-  std::vector<std::string> data_files;  // of a directory: these files or patterns alone
-  std::string format;                   // json, csv, tsv, text, parquet, arrow; "" is told from the files
-  std::string sample_by = "line";       // of text: line, paragraph, document
-  std::string delimiter;                // of CSV; "" is a comma, in .tsv files a tab
-  friend bool operator==(const DatasetSource&, const DatasetSource&) = default;
-};
 
 // How the source is called in messages: "data [config] train[:1%]".
 std::string display_name(const DatasetSource& source);

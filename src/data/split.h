@@ -26,8 +26,8 @@ struct SplitPart {
   std::optional<Bound> from, to;
   bool drop_remainder = false;
 
-  // First row and the one behind the last, of `size` rows. A slice without rows is a UserError; one that reaches
-  // outside is cut there.
+  // First row and the one behind the last, of `size` rows. A slice without rows is a UserError; one that
+  // reaches outside is cut there.
   std::pair<int64_t, int64_t> rows_of(int64_t size, const std::string& where) const;
   bool whole() const { return !from && !to; }
   friend bool operator==(const SplitPart&, const SplitPart&) = default;

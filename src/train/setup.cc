@@ -67,12 +67,18 @@ void open_data(TrainingSetup& setup) {
   options.examples.max_length = c.max_length;
   options.examples.assistant_only_loss = c.assistant_only_loss;
   options.examples.completion_only_loss = c.completion_only_loss;
-  const auto read = [&](const std::vector<std::string>& paths, const char* what) {
-    return read_examples(paths, options, *data.tokenizer, data.chat_template ? &*data.chat_template : nullptr,
-                         setup.model.config().vocab_size, what);
+  options.cache = data_cache(c);
+  options.fingerprint = fingerprint_of_tokenizer(directory);
+  options.mix_strategy = c.mix_strategy;
+  options.seed = static_cast<uint64_t>(c.data_seed);
+  const auto read = [&](const std::vector<DatasetSource>& sources, const char* what) {
+    if (std::string_view(what) != "dataset") options.mix_strategy = "concat";
+    return read_examples(sources, options, *data.tokenizer,
+                         data.chat_template ? &*data.chat_template : nullptr, setup.model.config().vocab_size,
+                         what);
   };
   Examples train = read(c.dataset, "dataset");
-  data.dataset_bytes = train.num_tokens() * 4 + train.num_tokens() / 8;
+  data.cache_directory = options.cache.directory();
   if (c.preview > 0) log_info("{}", preview_examples(train, *data.tokenizer, c.preview, use_colour()));
   if (!c.eval_dataset.empty()) data.eval = read(c.eval_dataset, "eval_dataset");
   data.train = std::make_unique<BatchStream>(std::move(train),
@@ -246,7 +252,7 @@ MemoryPlan memory_plan(const TrainingSetup& setup) {
     for (const MemoryRow& row : list) plan.rows.push_back(row);
   const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
   // On a GPU the dataset stays with the host.
-  if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  if (!on_gpu && setup.data.train) plan.rows.push_back({"dataset", setup.data.train->memory_bytes()});
   if (!on_gpu) plan.rows.push_back({"checkpoint copy", setup.checkpoint_copy_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;
