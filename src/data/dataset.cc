@@ -156,4 +156,11 @@ std::unique_ptr<DatasetReader> open_dataset(const std::string& path) {
   return open_dataset(DatasetSource{.path = path}, DataCache({.directory = default_cache_directory()}));
 }
 
+std::unique_ptr<DatasetReader> rows_of(std::unique_ptr<DatasetReader> rows, int64_t begin, int64_t end) {
+  SERVAL_CHECK(begin >= 0 && begin < end && end <= rows->size());
+  auto part = std::make_unique<JoinedReader>(rows->path());
+  part->add(std::move(rows), begin, end);
+  return part;
+}
+
 }  // namespace serval

@@ -39,4 +39,7 @@ std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const D
 std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DatasetFiles& files,
                                             const DataCache& cache);
 
+// Rows [begin, end) of a dataset, as a dataset.
+std::unique_ptr<DatasetReader> rows_of(std::unique_ptr<DatasetReader> rows, int64_t begin, int64_t end);
+
 }  // namespace serval

@@ -45,6 +45,31 @@ Examples mixed(const std::vector<DatasetSource>& sources, const std::vector<Exam
 
 }  // namespace
 
+DatasetReadOptions read_options_of(const TrainConfig& c) {
+  DatasetReadOptions options;
+  options.text_field = c.dataset_text_field;
+  options.examples.max_length = c.max_length;
+  options.examples.assistant_only_loss = c.assistant_only_loss;
+  options.examples.completion_only_loss = c.completion_only_loss;
+  options.cache = data_cache(c);
+  options.mix_strategy = c.mix_strategy;
+  options.seed = static_cast<uint64_t>(c.data_seed);
+  return options;
+}
+
+ShapeOptions shape_options_of(const DatasetReadOptions& options, bool has_chat_template) {
+  ShapeOptions shape;
+  shape.has_chat_template = has_chat_template;
+  if (!options.text_field.empty()) shape.text_field = options.text_field;
+  return shape;
+}
+
+TextTools open_text_tools(const std::string& directory) {
+  TextTools tools{Tokenizer::from_directory(directory), std::nullopt, fingerprint_of_tokenizer(directory)};
+  if (ChatTemplate::exists_in(directory)) tools.chat_template = ChatTemplate::from_directory(directory);
+  return tools;
+}
+
 DataCache data_cache(const Settings& settings) {
   return cache_of(settings.flag("dataset_cache"), settings.text_or("dataset_cache_dir", ""),
                   settings.integer("dataset_cache_limit"));
@@ -57,9 +82,7 @@ DataCache data_cache(const TrainConfig& config) {
 Examples read_examples(const std::vector<DatasetSource>& sources, const DatasetReadOptions& options,
                        const Tokenizer& tokenizer, const ChatTemplate* chat_template, int64_t vocab_size,
                        const std::string& what) {
-  ShapeOptions shape;
-  shape.has_chat_template = chat_template != nullptr;
-  if (!options.text_field.empty()) shape.text_field = options.text_field;
+  const ShapeOptions shape = shape_options_of(options, chat_template != nullptr);
   std::vector<Examples> datasets;
   std::vector<std::string> names;
   for (const DatasetSource& source : sources) {

@@ -1,6 +1,7 @@
 // Datasets to tokenised examples, with what the user should know on stderr. Shared by training and
 // evaluation.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,21 @@ struct DatasetReadOptions {
   std::string mix_strategy = "concat";
   uint64_t seed = 42;  // picks rows where a dataset gives a part of its rows
 };
+
+// What the keys of the section "data" ask for. The fingerprint is left to the caller, who knows the
+// tokenizer.
+DatasetReadOptions read_options_of(const TrainConfig& config);
+ShapeOptions shape_options_of(const DatasetReadOptions& options, bool has_chat_template);
+
+// What turns text into tokens: the tokenizer of tokenizer_name_or_path, else of the model, and its chat
+// template.
+struct TextTools {
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  std::string fingerprint;
+  const ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
+};
+TextTools open_text_tools(const std::string& directory);
 
 // The cache that the keys dataset_cache, dataset_cache_dir and dataset_cache_limit ask for.
 DataCache data_cache(const Settings& settings);

@@ -62,15 +62,8 @@ void open_data(TrainingSetup& setup) {
       c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
   data.tokenizer = Tokenizer::from_directory(directory);
   if (ChatTemplate::exists_in(directory)) data.chat_template = ChatTemplate::from_directory(directory);
-  DatasetReadOptions options;
-  options.text_field = c.dataset_text_field;
-  options.examples.max_length = c.max_length;
-  options.examples.assistant_only_loss = c.assistant_only_loss;
-  options.examples.completion_only_loss = c.completion_only_loss;
-  options.cache = data_cache(c);
+  DatasetReadOptions options = read_options_of(c);
   options.fingerprint = fingerprint_of_tokenizer(directory);
-  options.mix_strategy = c.mix_strategy;
-  options.seed = static_cast<uint64_t>(c.data_seed);
   const auto read = [&](const std::vector<DatasetSource>& sources, const char* what) {
     if (std::string_view(what) != "dataset") options.mix_strategy = "concat";
     return read_examples(sources, options, *data.tokenizer,

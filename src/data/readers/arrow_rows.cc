@@ -35,7 +35,8 @@ Plugin load_plugin() {
   plugin.missing = fmt::format("{} is not beside the program", kPlugin);
   void* library = nullptr;
   std::vector<std::string> paths;
-  if (const char* set = std::getenv("SERVAL_ARROW_PLUGIN"); set != nullptr && *set != '\0') paths.emplace_back(set);
+  if (const char* set = std::getenv("SERVAL_ARROW_PLUGIN"); set != nullptr && *set != '\0')
+    paths.emplace_back(set);
   for (const std::string& directory : library_directories())
     paths.push_back(directory.empty() ? kPlugin : join_path(directory, kPlugin));
   for (const std::string& path : paths) {
