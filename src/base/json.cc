@@ -31,11 +31,11 @@ Json convert(const simdjson::dom::element& element, const std::string& where) {
       const bool few = members.size() <= 8;
       const auto known = [&](std::string_view key) {
         if (!few) return !seen.insert(key).second;
-        return std::any_of(result.begin(), result.end(), [&](const auto& member) { return member.first == key; });
+        return std::any_of(result.begin(), result.end(),
+                           [&](const auto& member) { return member.first == key; });
       };
       for (const auto field : members) {
-        if (known(field.key))
-          fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
+        if (known(field.key)) fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
         result.emplace_back(std::string(field.key), convert(field.value, where));
       }
       return Json(std::move(result));
@@ -95,8 +95,8 @@ simdjson::error_code parse_document(simdjson::dom::parser& parser, std::string_v
   return parser.parse(simdjson::padded_string(text)).get(root);
 }
 
-// Rows of a dataset are parsed by the million: their parser is kept. A large text gets one of its own, whose memory goes
-// with it.
+// Rows of a dataset are parsed by the million: their parser is kept. A large text gets one of its own, whose
+// memory goes with it.
 constexpr size_t kKeptParserBytes = size_t{1} << 20;
 simdjson::dom::parser& kept_parser() {
   thread_local simdjson::dom::parser parser;
