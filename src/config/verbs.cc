@@ -370,7 +370,7 @@ Verb make_data_look(const char* name, const char* summary, std::vector<std::stri
 Verb make_data_preview() {
   return make_data_look("data preview", "Show what would be trained on: text, tokens and their ids.",
                         {"data preview --tokenizer ./model --dataset chats.jsonl",
-                         "data preview config.yaml --preview 20 --format html > preview.html"},
+                         "data preview config.yaml --preview 20 --format html"},
                         {{.name = "format",
                           .fallback = "text",
                           .meaning = "Text for the terminal (coloured there), or a page of HTML.",
