@@ -27,8 +27,12 @@ int run_eval(const Arguments& arguments) {
   const Tokenizer tokenizer = Tokenizer::from_directory(directory);
   std::optional<ChatTemplate> chat;
   if (ChatTemplate::exists_in(directory)) chat = ChatTemplate::from_directory(directory);
-  const Examples examples = read_examples(s.texts("dataset"), read, tokenizer, chat ? &*chat : nullptr,
-                                          model.config().vocab_size, "dataset");
+  read.cache = data_cache(s);
+  read.fingerprint = fingerprint_of_tokenizer(directory);
+  std::vector<DatasetSource> sources = dataset_sources(s.value("dataset"));
+  for (DatasetSource& source : sources) source.held_out = true;
+  const Examples examples =
+      read_examples(sources, read, tokenizer, chat ? &*chat : nullptr, model.config().vocab_size, "dataset");
   EvaluationBatches batches(examples, s.integer("per_device_eval_batch_size"));
   const auto device = make_device(s.text("device"));
   Evaluator evaluator(model, batches.capacity(), *device);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "config/dataset_source.h"
 #include "config/keys.h"
 
 namespace serval {
@@ -27,8 +28,12 @@ struct TrainConfig {
   std::vector<std::string> ignore_config_key;
 
   // data
-  std::vector<std::string> dataset;
-  std::vector<std::string> eval_dataset;
+  std::vector<DatasetSource> dataset;
+  std::vector<DatasetSource> eval_dataset;
+  std::string mix_strategy;  // concat, interleave_under, interleave_over
+  bool dataset_cache = true;
+  std::string dataset_cache_dir;  // "": the user's cache directory
+  int64_t dataset_cache_limit = 0;
   std::string dataset_text_field;
   int64_t max_length = 0;
   bool packing = false;

@@ -47,16 +47,54 @@ std::vector<TrainRow> make_rows() {
        .aliases = {"ignore_config_keys"}});
 
   section = "data";
-  row(&C::dataset, {.name = "dataset",
-                    .kind = Kind::texts,
-                    .meaning = "JSONL or JSON files to train on.",
-                    .origin = "Axolotl",
-                    .aliases = {"dataset_name", "datasets", "train_file"},
-                    .unset = "required to train"});
+  row(&C::dataset,
+      {.name = "dataset",
+       .kind = Kind::datasets,
+       .meaning = "What to train on: files (JSONL, JSON, CSV, TSV, text, Parquet, Arrow; .gz and .zst), "
+                  "directories, patterns, org/name in Hugging Face's cache; or maps of path, name, split, "
+                  "data_files, ds_type, sample_by, delimiter, weight (docs/data.md).",
+       .origin = "Axolotl",
+       .aliases = {"dataset_name", "datasets", "train_file"},
+       .unset = "required to train"});
   row(&C::eval_dataset, {.name = "eval_dataset",
-                         .kind = Kind::texts,
-                         .meaning = "Files held out from training, for the evaluation loss.",
-                         .aliases = {"eval_datasets", "validation_file"}});
+                         .kind = Kind::datasets,
+                         .meaning = "What is held out from training, for the evaluation loss.",
+                         .aliases = {"eval_datasets", "test_datasets", "validation_file"}});
+  row(Unbound{}, {.name = "dataset_config",
+                  .meaning = "Configuration of datasets that have several.",
+                  .origin = "TRL",
+                  .aliases = {"dataset_config_name"}});
+  row(Unbound{}, {.name = "dataset_train_split",
+                  .meaning = "Split to train on, perhaps sliced: train[:10%].",
+                  .origin = "TRL",
+                  .unset = "train"});
+  row(Unbound{}, {.name = "dataset_test_split",
+                  .meaning = "Split to evaluate on; without eval_dataset, of the dataset itself.",
+                  .origin = "TRL",
+                  .unset = "of an eval_dataset that has them, test or validation"});
+  row(&C::mix_strategy,
+      {.name = "mix_strategy",
+       .meaning = "How several datasets make one: concat takes all rows of each; interleave_under takes "
+                  "shares by weight until the first has no more, interleave_over until the last has "
+                  "none, repeating the others. Rows are shuffled together.",
+       .origin = "LLaMA-Factory",
+       .choices = {"concat", "interleave_under", "interleave_over"},
+       .synonyms = {{"first_exhausted", "interleave_under"}, {"all_exhausted", "interleave_over"}},
+       .unset = "interleave_under with a weight, else concat"});
+  row(&C::dataset_cache, {.name = "dataset_cache",
+                          .kind = Kind::flag,
+                          .fallback = true,
+                          .meaning = "Keep unpacked and tokenised data for the next run."});
+  row(&C::dataset_cache_dir, {.name = "dataset_cache_dir",
+                              .meaning = "Where unpacked and tokenised data is kept.",
+                              .aliases = {"dataset_prepared_path"},
+                              .unset = "$XDG_CACHE_HOME/serval or ~/.cache/serval"});
+  row(&C::dataset_cache_limit,
+      {.name = "dataset_cache_limit",
+       .kind = Kind::bytes,
+       .fallback = int64_t{64} << 30,
+       .meaning = "What was not used for longest is removed where the cache grows beyond this.",
+       .minimum = 0});
   row(&C::dataset_text_field, {.name = "dataset_text_field",
                                .fallback = "text",
                                .meaning = "Column that holds plain text.",

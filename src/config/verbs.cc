@@ -180,12 +180,13 @@ Verb make_eval() {
   std::vector<Key> keys;
   add_model_keys(keys);
   Key dataset = shared("dataset", "data");
-  dataset.meaning = "JSONL or JSON files to evaluate on.";
+  dataset.meaning = "What to evaluate on, as in serval train; where no split is named, test or validation.";
   dataset.unset.clear();
   dataset.required = true;
   keys.push_back(std::move(dataset));
-  for (const char* name : {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
-                           "per_device_eval_batch_size"})
+  for (const char* name :
+       {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
+        "per_device_eval_batch_size", "dataset_cache", "dataset_cache_dir", "dataset_cache_limit"})
     keys.push_back(shared(name, "data"));
   keys.push_back({.name = "json",
                   .kind = Kind::flag,
@@ -405,6 +406,56 @@ Verb make_bench() {
       .table = KeyTable(std::move(keys))};
 }
 
+Verb make_data() {
+  return {.name = "data",
+          .summary = "Look at datasets and rewrite them: serval data --help lists how.",
+          .table = KeyTable({})};
+}
+
+// A verb that takes a training run's configuration and looks at its data.
+Verb make_data_look(const char* name, const char* summary, std::vector<std::string> examples,
+                    std::vector<Key> more) {
+  std::vector<Key> keys = train_table().keys();
+  for (Key& key : more) keys.push_back(std::move(key));
+  return {.name = name,
+          .summary = summary,
+          .positional = "CONFIG.yaml",
+          .positional_meaning = "Configuration file of a training run; keys on the command line win.",
+          .max_positionals = 1,
+          .reads_config = true,
+          .examples = std::move(examples),
+          .table = KeyTable(std::move(keys))};
+}
+
+Verb make_data_preview() {
+  return make_data_look("data preview", "Show what would be trained on: text, tokens and their ids.",
+                        {"data preview --tokenizer ./model --dataset chats.jsonl",
+                         "data preview config.yaml --preview 20 --format html"},
+                        {{.name = "format",
+                          .fallback = "text",
+                          .meaning = "Text for the terminal (coloured there), or a page of HTML.",
+                          .section = "output",
+                          .choices = {"text", "html"}},
+                         {.name = "first_row",
+                          .kind = Kind::integer,
+                          .fallback = 1,
+                          .meaning = "Number of the first row to show.",
+                          .section = "output",
+                          .minimum = 1,
+                          .maximum = 1e15},
+                         {.name = "ids",
+                          .kind = Kind::flag,
+                          .fallback = true,
+                          .meaning = "Show the tokens with their ids too.",
+                          .section = "output"}});
+}
+
+Verb make_data_stats() {
+  return make_data_look(
+      "data stats", "Count rows, tokens, lengths, trained share, duplicates; say what looks wrong.",
+      {"data stats --model ./model --dataset chats.jsonl", "data stats config.yaml --json"}, {json_key()});
+}
+
 }  // namespace
 
 const Verb& train_verb() {
@@ -444,10 +495,23 @@ const Verb& bench_verb() {
   return verb;
 }
 
+const Verb& data_verb() {
+  static const Verb verb = make_data();
+  return verb;
+}
+const Verb& data_preview_verb() {
+  static const Verb verb = make_data_preview();
+  return verb;
+}
+const Verb& data_stats_verb() {
+  static const Verb verb = make_data_stats();
+  return verb;
+}
+
 const std::vector<const Verb*>& all_verbs() {
-  static const std::vector<const Verb*> verbs = {&train_verb(),  &plan_verb(), &generate_verb(),
-                                                 &chat_verb(),   &eval_verb(), &inspect_verb(),
-                                                 &render_verb(), &info_verb(), &bench_verb()};
+  static const std::vector<const Verb*> verbs = {
+      &train_verb(),   &plan_verb(),   &generate_verb(), &chat_verb(), &eval_verb(),
+      &inspect_verb(), &render_verb(), &data_verb(),     &info_verb(), &bench_verb()};
   return verbs;
 }
 

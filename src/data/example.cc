@@ -90,7 +90,7 @@ bool has_label(const std::vector<bool>& trained) {
   return !trained.empty() && std::find(trained.begin() + 1, trained.end(), true) != trained.end();
 }
 
-void add_row(TokenizedRow row, int64_t max_length, TokenizedData& data) {
+void add_row(TokenizedRow row, int64_t max_length, TokenizedData& data, ExampleSink& sink) {
   DataStatistics& statistics = data.statistics;
   const auto limit = static_cast<size_t>(max_length);
   statistics.boundary_mismatches += row.boundary_mismatch;
@@ -105,7 +105,10 @@ void add_row(TokenizedRow row, int64_t max_length, TokenizedData& data) {
     return;
   }
   statistics.longest = std::max(statistics.longest, static_cast<int64_t>(row.ids.size()));
-  data.examples.add(row.ids, row.trained);
+  ++statistics.examples;
+  statistics.tokens += static_cast<int64_t>(row.ids.size());
+  statistics.labels += std::count(row.trained.begin() + 1, row.trained.end(), true);
+  sink.add(row.ids, row.trained);
 }
 
 std::vector<std::string> notes_of(const DataStatistics& statistics, const std::string& path,
@@ -145,7 +148,8 @@ TokenizedRow tokenize_row(const TrainingRow& row, const DatasetShape& shape, con
 
 TokenizedData tokenize_dataset(const DatasetReader& rows, const DatasetShape& shape,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template,
-                               const ExampleOptions& options, const TokenizeProgress& progress) {
+                               const ExampleOptions& options, const TokenizeProgress& progress,
+                               ExampleSink* sink) {
   check_options(rows, shape, chat_template, options);
   TokenizedData data;
   const int64_t total = rows.size(), window = 256 * std::max(1, num_threads());
@@ -172,20 +176,18 @@ TokenizedData tokenize_dataset(const DatasetReader& rows, const DatasetShape& sh
     });
     for (size_t slot = 0; slot < results.size(); ++slot) {
       if (errors[slot]) std::rethrow_exception(errors[slot]);
-      add_row(std::move(results[slot]), options.max_length, data);
+      add_row(std::move(results[slot]), options.max_length, data, sink == nullptr ? data.examples : *sink);
     }
+    rows.forget(begin, end);
     if (progress) progress(end, total);
   }
   DataStatistics& statistics = data.statistics;
   statistics.rows = total;
-  statistics.examples = data.examples.size();
-  statistics.tokens = data.examples.num_tokens();
-  statistics.labels = data.examples.num_labels();
   data.notes = notes_of(statistics, rows.path(), options);
   if (!shape.chat && !tokenizer.eos_id())
     data.notes.push_back(fmt::format(
         "{}: the tokenizer names no end-of-text token, so texts do not end with one", rows.path()));
-  if (data.examples.size() == 0)
+  if (statistics.examples == 0)
     fail(
         "{}: none of its {} rows has a token to train on ({} were cut at max_length {}); raise max_length or "
         "look at "

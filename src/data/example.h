@@ -48,10 +48,12 @@ struct TokenizedData {
 using TokenizeProgress = std::function<void(int64_t rows_done, int64_t rows)>;
 
 // `chat_template` may be null where the shape is no conversation. Rows are worked on in parallel; the result
-// and the error of a wrong row (the first one) do not depend on the number of threads.
+// and the error of a wrong row (the first one) do not depend on the number of threads. With a `sink`,
+// documents go there and not into the result, so that memory does not grow with the data.
 TokenizedData tokenize_dataset(const DatasetReader& rows, const DatasetShape& shape,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template,
-                               const ExampleOptions& options, const TokenizeProgress& progress = {});
+                               const ExampleOptions& options, const TokenizeProgress& progress = {},
+                               ExampleSink* sink = nullptr);
 
 // The parts of the above. -----------------------------------------------------------------------------------
 

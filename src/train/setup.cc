@@ -62,17 +62,16 @@ void open_data(TrainingSetup& setup) {
       c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
   data.tokenizer = Tokenizer::from_directory(directory);
   if (ChatTemplate::exists_in(directory)) data.chat_template = ChatTemplate::from_directory(directory);
-  DatasetReadOptions options;
-  options.text_field = c.dataset_text_field;
-  options.examples.max_length = c.max_length;
-  options.examples.assistant_only_loss = c.assistant_only_loss;
-  options.examples.completion_only_loss = c.completion_only_loss;
-  const auto read = [&](const std::vector<std::string>& paths, const char* what) {
-    return read_examples(paths, options, *data.tokenizer, data.chat_template ? &*data.chat_template : nullptr,
-                         setup.model.config().vocab_size, what);
+  DatasetReadOptions options = read_options_of(c);
+  options.fingerprint = fingerprint_of_tokenizer(directory);
+  const auto read = [&](const std::vector<DatasetSource>& sources, const char* what) {
+    if (std::string_view(what) != "dataset") options.mix_strategy = "concat";
+    return read_examples(sources, options, *data.tokenizer,
+                         data.chat_template ? &*data.chat_template : nullptr, setup.model.config().vocab_size,
+                         what);
   };
   Examples train = read(c.dataset, "dataset");
-  data.dataset_bytes = train.num_tokens() * 4 + train.num_tokens() / 8;
+  data.cache_directory = options.cache.directory();
   if (c.preview > 0) log_info("{}", preview_examples(train, *data.tokenizer, c.preview, use_colour()));
   if (!c.eval_dataset.empty()) data.eval = read(c.eval_dataset, "eval_dataset");
   data.train = std::make_unique<BatchStream>(std::move(train),
@@ -246,7 +245,7 @@ MemoryPlan memory_plan(const TrainingSetup& setup) {
     for (const MemoryRow& row : list) plan.rows.push_back(row);
   const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
   // On a GPU the dataset stays with the host.
-  if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  if (!on_gpu && setup.data.train) plan.rows.push_back({"dataset", setup.data.train->memory_bytes()});
   if (!on_gpu) plan.rows.push_back({"checkpoint copy", setup.checkpoint_copy_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;

@@ -31,7 +31,7 @@ std::string error_of(const std::string& yaml) {
 TEST(TrainConfig, Defaults) {
   const TrainConfig c = resolve(kBase).config;
   EXPECT_EQ(c.model_name_or_path, "m");
-  EXPECT_EQ(c.dataset, std::vector<std::string>{"d.jsonl"});
+  EXPECT_EQ(c.dataset, std::vector<DatasetSource>{{.path = "d.jsonl"}});
   EXPECT_TRUE(c.use_peft);
   EXPECT_EQ(c.lora_r, 16);
   EXPECT_EQ(c.lora_alpha, 16);

@@ -158,6 +158,36 @@ TEST(BatchStream, ResumeAtEveryStepEqualsNeverStopping) {
   }
 }
 
+// More rows than a table is made of: another order, the same promises.
+TEST(BatchStream, ManyRows) {
+  Examples examples;
+  const int64_t rows = Permutation::kTableLimit + 100;
+  for (int64_t i = 0; i < rows; ++i)
+    examples.add(std::vector<int32_t>{static_cast<int32_t>(i), 1}, {false, true});
+  const BatchOptions options{.batch_size = 1000, .accumulation = 7, .seed = 4};
+  BatchStream stream(examples, options);
+  std::vector<bool> seen(static_cast<size_t>(rows), false);
+  std::optional<Json> state;
+  std::optional<StepBatch> after;
+  for (int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
+    if (step == 3) state = Json::parse(stream.state().dump(), "state");
+    const StepBatch batch = stream.next();
+    if (step == 3) after = batch;
+    for (const MicroBatch& micro : batch.micro_batches)
+      for (size_t i = 0; i < micro.input_ids.size(); i += 2) {
+        const auto row = static_cast<size_t>(micro.input_ids[i]);
+        ASSERT_FALSE(seen[row]);
+        seen[row] = true;
+      }
+  }
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), true), rows);
+  BatchStream resumed(examples, options);
+  resumed.restore(*state, "state");
+  EXPECT_EQ(resumed.next(), *after);
+  state->erase("order");
+  EXPECT_HAS(error_of([&] { resumed.restore(*state, "old/state.json"); }), "saved by an earlier Serval");
+}
+
 TEST(BatchStream, RestoreRefusesAnotherRun) {
   BatchStream stream(make_examples(some_lengths(10)), {.batch_size = 2, .accumulation = 2});
   const auto error = [&](const char* state) {
