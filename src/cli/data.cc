@@ -19,7 +19,9 @@ struct SubVerb {
   int (*run)(const Arguments&);
 };
 
-constexpr SubVerb kSubVerbs[] = {{data_preview_verb, run_data_preview}, {data_stats_verb, run_data_stats}};
+constexpr SubVerb kSubVerbs[] = {{data_preview_verb, run_data_preview},
+                                 {data_stats_verb, run_data_stats},
+                                 {data_convert_verb, run_data_convert}};
 
 std::string overview() {
   std::string text = "serval data: look at datasets and rewrite them\n\nusage: serval data VERB [...]\n\n";

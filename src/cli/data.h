@@ -14,6 +14,7 @@ int run_data(std::span<const std::string> words);
 
 int run_data_preview(const Arguments& arguments);
 int run_data_stats(const Arguments& arguments);
+int run_data_convert(const Arguments& arguments);
 
 // The configuration of a training run of which only the data matters: a tokenizer is enough in place of a
 // model.

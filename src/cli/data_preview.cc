@@ -22,10 +22,12 @@ int run_data_preview(const Arguments& arguments) {
   for (const DatasetSource& source : setup.config.dataset) {
     // Only the rows to show are read.
     auto rows = open_dataset(source, setup.options.cache);
+    if (!setup.options.merge.prompt.empty()) rows = merge_columns(std::move(rows), setup.options.merge);
     const int64_t first = s.integer("first_row") - 1, size = rows->size();
     if (first >= size) fail("first_row is {}, but {} has {} rows", first + 1, rows->path(), size);
     const auto shown = rows_of(std::move(rows), first, first + std::min(wanted, size - first));
-    const DatasetShape shape = detect_shape(*shown, shape_options_of(setup.options, tools.chat() != nullptr));
+    const DatasetShape shape = detect_shape(
+        *shown, shape_of_source(source, shape_options_of(setup.options, tools.chat() != nullptr)));
     log_info("dataset {}: {}", display_name(source), shape.explanation);
     const TokenizedData data =
         tokenize_dataset(*shown, shape, tools.tokenizer, tools.chat(), setup.options.examples);

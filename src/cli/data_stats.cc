@@ -16,6 +16,7 @@ int run_data_stats(const Arguments& arguments) {
                                  .chat_template = tools.chat(),
                                  .fingerprint = setup.options.fingerprint,
                                  .shape = shape_options_of(setup.options, tools.chat() != nullptr),
+                                 .merge = setup.options.merge,
                                  .examples = setup.options.examples,
                                  .cache = setup.options.cache});
     log_info("dataset {}: {}", display_name(source), data.explanation);

@@ -19,11 +19,7 @@ int run_eval(const Arguments& arguments) {
                                              .ignored_config_keys = s.texts("ignore_config_key")});
   const std::string named = s.text_or("tokenizer_name_or_path", "");
   const std::string directory = named.empty() ? model.directory() : resolve_model(named);
-  DatasetReadOptions read;
-  read.text_field = s.text_or("dataset_text_field", "text");
-  read.examples.max_length = s.integer("max_length");
-  read.examples.assistant_only_loss = s.flag("assistant_only_loss");
-  if (s.has("completion_only_loss")) read.examples.completion_only_loss = s.flag("completion_only_loss");
+  DatasetReadOptions read = read_options_of(partial_config(s));
   const Tokenizer tokenizer = Tokenizer::from_directory(directory);
   std::optional<ChatTemplate> chat;
   if (ChatTemplate::exists_in(directory)) chat = ChatTemplate::from_directory(directory);

@@ -115,6 +115,7 @@ Json convert_scalar(const Key& key, const RawValue& raw) {
     }
     case Kind::text:
     case Kind::texts:
+    case Kind::names:
     case Kind::datasets:
       break;
   }
@@ -220,6 +221,8 @@ const char* kind_text(Kind kind) {
       return "list of integers";
     case Kind::counts:
       return "map from text to integer";
+    case Kind::names:
+      return "map from text to text";
     case Kind::datasets:
       return "list of datasets";
   }
@@ -258,6 +261,8 @@ std::string accepted_text(const Key& key) {
     case Kind::counts:
       text = "a map from names to integers (name=8 on the command line)";
       break;
+    case Kind::names:
+      return "a map from names to names (name=other on the command line)";
   }
   const bool low = std::isfinite(key.minimum), high = std::isfinite(key.maximum);
   if (low && key.above_minimum) text += fmt::format(" above {}", key.minimum);
@@ -304,6 +309,7 @@ Json convert(const Key& key, const RawValue& raw) {
     case Kind::integers:
       return convert_list(key, raw);
     case Kind::counts:
+    case Kind::names:
       return convert_map(key, raw);
     case Kind::datasets:
       return convert_datasets(key, raw);

@@ -42,9 +42,14 @@ void store(TrainConfig& c, TrainConfig::Patterns TrainConfig::*field, const Json
   for (const auto& [name, item] : v.as_object()) (c.*field).emplace_back(name, item.as_int());
 }
 
+void store(TrainConfig& c, TrainConfig::Names TrainConfig::*field, const Json& v) {
+  for (const auto& [name, item] : v.as_object()) (c.*field).emplace_back(name, item.as_string());
+}
+
 TrainConfig to_struct(const Settings& settings) {
   TrainConfig config;
   for (const TrainRow& row : train_rows()) {
+    if (settings.table().find(row.key.name) == nullptr) continue;
     const Json& value = settings.value(row.key.name);
     if (value.is_null()) continue;
     std::visit([&](auto field) { store(config, field, value); }, row.field);
@@ -186,6 +191,19 @@ void resolve_evaluation(Settings& s) {
     conflict(s, "save_steps", "save_strategy", "save_steps needs save_strategy: steps");
 }
 
+void check_masks(const Settings& s) {
+  if (s.text("instruction_part").empty() != s.text("response_part").empty())
+    fail_usage("{}: {} is missing: instruction_part and response_part belong together",
+               s.source(s.text("response_part").empty() ? "instruction_part" : "response_part"),
+               s.text("response_part").empty() ? "response_part" : "instruction_part");
+  if (s.text("packing_strategy") != "bfd" && !s.flag("packing"))
+    conflict(s, "packing_strategy", "packing", "it says how rows are packed; set packing: true");
+  if (s.integer("packing_window") > 0 && s.text("packing_strategy") == "wrapped")
+    conflict(s, "packing_window", "packing_strategy", "wrapped lays documents end to end without a window");
+  if (s.flag("packing") && s.text("packing_strategy") != "bfd" && s.changed("truncation_mode"))
+    conflict(s, "truncation_mode", "packing_strategy", "this strategy cuts nothing off");
+}
+
 std::vector<std::string> notes_on(const Settings& s) {
   std::vector<std::string> notes;
   if (s.integer("max_steps") > 0 && s.changed("num_train_epochs"))
@@ -204,6 +222,10 @@ std::vector<std::string> notes_on(const Settings& s) {
 
 }  // namespace
 
+TrainConfig partial_config(const Settings& settings) {
+  return to_struct(settings);
+}
+
 ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
   Settings s = settings;
   check_model(s, needs_dataset);
@@ -218,6 +240,7 @@ ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
   if (!s.has("data_seed")) s.derive("data_seed", s.integer("seed"), "default: seed");
   resolve_datasets(s);
   check_schedule(s);
+  check_masks(s);
   if (s.flag("stochastic_rounding") && s.text("optim") == "adamw_torch")
     conflict(s, "stochastic_rounding", "optim",
              "adamw_torch updates f32 weights; take adamw_8bit or adamw_bf16");

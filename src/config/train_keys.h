@@ -14,7 +14,8 @@ using Field = std::variant<Unbound, bool TrainConfig::*, int64_t TrainConfig::*,
                            std::string TrainConfig::*, std::optional<bool> TrainConfig::*,
                            std::optional<int64_t> TrainConfig::*, std::optional<double> TrainConfig::*,
                            std::vector<std::string> TrainConfig::*, std::vector<DatasetSource> TrainConfig::*,
-                           std::vector<int64_t> TrainConfig::*, TrainConfig::Patterns TrainConfig::*>;
+                           std::vector<int64_t> TrainConfig::*, TrainConfig::Patterns TrainConfig::*,
+                           TrainConfig::Names TrainConfig::*>;
 
 struct TrainRow {
   Key key;

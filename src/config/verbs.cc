@@ -185,8 +185,10 @@ Verb make_eval() {
   dataset.required = true;
   keys.push_back(std::move(dataset));
   for (const char* name :
-       {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
-        "per_device_eval_batch_size", "dataset_cache", "dataset_cache_dir", "dataset_cache_limit"})
+       {"dataset_text_field", "dataset_format", "dataset_columns", "merged_prompt", "output_column_name",
+        "max_length", "truncation_mode", "assistant_only_loss", "completion_only_loss", "train_on_roles",
+        "last_turn_only", "instruction_part", "response_part", "per_device_eval_batch_size", "dataset_cache",
+        "dataset_cache_dir", "dataset_cache_limit"})
     keys.push_back(shared(name, "data"));
   keys.push_back({.name = "json",
                   .kind = Kind::flag,
@@ -277,6 +279,51 @@ Verb make_render() {
           .examples = {"render --tokenizer ./model --conversations chats.jsonl",
                        "render --template chat.jinja --conversations chats.jsonl --add-generation-prompt",
                        "render --template chatml --conversations chats.jsonl --spans"},
+          .table = KeyTable(std::move(keys))};
+}
+
+// What the sub-verbs of data share: how rows are read.
+void add_shape_keys(std::vector<Key>& keys) {
+  for (const char* name : {"dataset_format", "dataset_columns", "dataset_text_field", "merged_prompt",
+                           "output_column_name", "conversation_extension", "data_seed"})
+    keys.push_back(shared(name, "data"));
+  keys.back().unset = "0";
+}
+
+Verb make_data() {
+  return {.name = "data",
+          .summary = "Look at datasets and rewrite them: serval data --help lists how.",
+          .positional = "VERB",
+          .positional_meaning = "What to do.",
+          .max_positionals = 1000000,
+          .examples = {"data convert sharegpt.json"},
+          .table = KeyTable({})};
+}
+
+Verb make_data_convert() {
+  std::vector<Key> keys;
+  add_shape_keys(keys);
+  keys.push_back({.name = "to",
+                  .fallback = "auto",
+                  .meaning = "What to write: auto (messages, or what else the rows are), messages (of "
+                             "preference pairs the chosen answers), prompt_completion (messages; the last "
+                             "answer is the completion).",
+                  .section = "output",
+                  .choices = {"auto", "messages", "prompt_completion"}});
+  keys.push_back({.name = "output",
+                  .meaning = "JSONL file to write.",
+                  .section = "output",
+                  .aliases = {"out"},
+                  .unset = "stdout"});
+  return {.name = "data convert",
+          .summary = "Write datasets of any shape as JSONL of messages.",
+          .positional = "FILE...",
+          .positional_meaning = "Datasets of any shape (docs/data.md).",
+          .min_positionals = 1,
+          .max_positionals = 1000000,
+          .examples = {"data convert sharegpt.json --output messages.jsonl",
+                       "data convert pairs.jsonl --to messages",
+                       "data convert table.jsonl --dataset-columns prompt=question,completion=answer"},
           .table = KeyTable(std::move(keys))};
 }
 
@@ -406,12 +453,6 @@ Verb make_bench() {
       .table = KeyTable(std::move(keys))};
 }
 
-Verb make_data() {
-  return {.name = "data",
-          .summary = "Look at datasets and rewrite them: serval data --help lists how.",
-          .table = KeyTable({})};
-}
-
 // A verb that takes a training run's configuration and looks at its data.
 Verb make_data_look(const char* name, const char* summary, std::vector<std::string> examples,
                     std::vector<Key> more) {
@@ -490,15 +531,19 @@ const Verb& info_verb() {
   static const Verb verb = make_info();
   return verb;
 }
+const Verb& data_verb() {
+  static const Verb verb = make_data();
+  return verb;
+}
+const Verb& data_convert_verb() {
+  static const Verb verb = make_data_convert();
+  return verb;
+}
 const Verb& bench_verb() {
   static const Verb verb = make_bench();
   return verb;
 }
 
-const Verb& data_verb() {
-  static const Verb verb = make_data();
-  return verb;
-}
 const Verb& data_preview_verb() {
   static const Verb verb = make_data_preview();
   return verb;

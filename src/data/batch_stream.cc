@@ -29,11 +29,11 @@ struct RowTable {
   }
 };
 
-Packing pack_examples(const Examples& examples, int64_t max_length) {
+Packing pack_examples(const Examples& examples, int64_t max_length, int64_t window) {
   if (max_length < 1) fail_usage("packing needs max_length, the size of a packed row in tokens");
   std::vector<int64_t> lengths(static_cast<size_t>(examples.size()));
   for (size_t i = 0; i < lengths.size(); ++i) lengths[i] = examples.length(static_cast<int64_t>(i));
-  return pack_best_fit(lengths, max_length);
+  return pack_best_fit(lengths, max_length, window);
 }
 
 // The sum of the largest few of many numbers.
@@ -83,6 +83,11 @@ void check_fits_int32(const BatchCapacity& capacity) {
 
 }  // namespace
 
+double MicroBatch::label_weight() const {
+  if (weights.empty()) return static_cast<double>(num_labels());
+  return std::accumulate(weights.begin(), weights.end(), 0.0);
+}
+
 MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> documents) {
   MicroBatch result;
   result.cu_seqlens.push_back(0);
@@ -96,6 +101,7 @@ MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> d
       if (token == 0 || !examples.trained(document, token)) continue;
       result.label_rows.push_back(begin + token - 1);
       result.labels.push_back(ids[static_cast<size_t>(token)]);
+      if (examples.weighted()) result.weights.push_back(examples.weight(document, token));
     }
     result.cu_seqlens.push_back(begin + length);
   }
@@ -106,7 +112,7 @@ BatchStream::BatchStream(Examples examples, const BatchOptions& options)
     : examples_(std::move(examples)), options_(options) {
   SERVAL_CHECK(options.batch_size > 0 && options.accumulation > 0);
   if (examples_.size() == 0) fail("there is no example to train on");
-  if (options.packing) packing_ = pack_examples(examples_, options.max_length);
+  if (options.packing) packing_ = pack_examples(examples_, options.max_length, options.packing_window);
   check_fits_int32(capacity());
   const int64_t rows = num_rows();
   micro_batches_ = rows / options.batch_size;

@@ -27,10 +27,12 @@ struct MicroBatch {
   std::vector<int32_t> cu_seqlens;               // documents + 1: first token of each, and the end
   std::vector<int32_t> label_rows;               // tokens whose successor is trained, ascending
   std::vector<int32_t> labels;                   // those successors
+  std::vector<float> weights;                    // of each label in the loss; empty: all count alike
 
   int64_t num_tokens() const { return static_cast<int64_t>(input_ids.size()); }
   int64_t num_documents() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
   int64_t num_labels() const { return static_cast<int64_t>(labels.size()); }
+  double label_weight() const;  // what the labels count together
   friend bool operator==(const MicroBatch&, const MicroBatch&) = default;
 };
 
@@ -53,7 +55,8 @@ struct BatchOptions {
   int64_t batch_size = 1;    // rows of a micro-batch
   int64_t accumulation = 1;  // micro-batches of an optimiser step; the last step of an epoch may have fewer
   bool packing = false;
-  int64_t max_length = 0;  // of a packed row
+  int64_t max_length = 0;      // of a packed row
+  int64_t packing_window = 0;  // documents that are packed at a time; 0: all
   uint64_t seed = 42;
   bool shuffle = true;
   bool drop_last = false;  // leave out the last micro-batch of an epoch where it is not full

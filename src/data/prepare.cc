@@ -1,6 +1,7 @@
 #include "data/prepare.h"
 
 #include <algorithm>
+#include <bit>
 #include <ctime>
 #include <limits>
 
@@ -14,21 +15,42 @@ namespace serval {
 namespace {
 
 // Another layout of these structs means that what follows must be looked at: each field belongs to the key.
-static_assert(sizeof(ExampleOptions) == 16 && sizeof(ShapeOptions) == 40 && sizeof(DataStatistics) == 72);
+static_assert(sizeof(MaskOptions) == 112 && sizeof(ExampleOptions) == 128 && sizeof(ShapeOptions) == 104 &&
+              sizeof(MergeOptions) == 80 && sizeof(DataStatistics) == 88);
+
+void add_options(const MaskOptions& options, ContentHash& hash) {
+  hash.number(options.assistant_only_loss).number(options.last_turn_only);
+  hash.number(options.completion_only_loss ? *options.completion_only_loss : -1);
+  hash.text(join(options.train_on_roles, "\n")).text(options.instruction_part).text(options.response_part);
+  hash.number(std::bit_cast<int64_t>(options.prompt_loss_weight));
+}
 
 void add_options(const ExampleOptions& options, ContentHash& hash) {
-  hash.number(options.max_length).number(options.assistant_only_loss);
-  hash.number(options.completion_only_loss ? *options.completion_only_loss : -1);
+  hash.number(options.max_length).number(static_cast<int64_t>(options.truncation));
+  hash.number(static_cast<int64_t>(options.pieces));
+  add_options(options.mask, hash);
 }
 
 void add_options(const ShapeOptions& options, ContentHash& hash) {
-  hash.text(options.text_field).number(options.has_chat_template);
+  hash.text(options.text_field).text(options.format);
+  hash.number(options.has_chat_template)
+      .number(static_cast<int64_t>(options.use))
+      .number(options.allow_media);
+  hash.number(static_cast<int64_t>(options.columns.size()));
+  for (const auto& [meaning, name] : options.columns) hash.text(meaning).text(name);
+}
+
+void add_options(const MergeOptions& options, ContentHash& hash) {
+  hash.text(options.prompt);
+  if (options.prompt.empty()) return;
+  hash.text(options.output_column).number(options.conversation_extension);
+  hash.number(static_cast<int64_t>(options.seed));
 }
 
 Json to_json(const DataStatistics& s) {
   Json json = Json::array();
-  for (const int64_t count : {s.rows, s.examples, s.tokens, s.labels, s.truncated, s.tokens_cut, s.dropped,
-                              s.boundary_mismatches, s.longest})
+  for (const int64_t count : {s.rows, s.examples, s.tokens, s.labels, s.truncated, s.tokens_cut, s.over_long,
+                              s.dropped, s.double_bos, s.boundary_mismatches, s.longest})
     json.push_back(Json(count));
   return json;
 }
@@ -36,8 +58,8 @@ Json to_json(const DataStatistics& s) {
 DataStatistics statistics_from(const Json& json) {
   DataStatistics s;
   size_t i = 0;
-  for (int64_t* count : {&s.rows, &s.examples, &s.tokens, &s.labels, &s.truncated, &s.tokens_cut, &s.dropped,
-                         &s.boundary_mismatches, &s.longest})
+  for (int64_t* count : {&s.rows, &s.examples, &s.tokens, &s.labels, &s.truncated, &s.tokens_cut,
+                         &s.over_long, &s.dropped, &s.double_bos, &s.boundary_mismatches, &s.longest})
     *count = json.as_array().at(i++).as_int();
   return s;
 }
@@ -66,6 +88,7 @@ std::string cache_name(const DatasetSource& source, const DatasetFiles& files,
   hash.text("tokens").text(options.fingerprint);
   hash.text(source.format).text(source.sample_by).text(source.delimiter).text(source.rest.dump());
   add_options(options.shape, hash);
+  add_options(options.merge, hash);
   add_options(options.examples, hash);
   for (const SplitFiles& part : files.parts) {
     hash.number(static_cast<int64_t>(part.files.size())).number(part.split.drop_remainder);
@@ -79,8 +102,9 @@ std::string cache_name(const DatasetSource& source, const DatasetFiles& files,
 
 void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetFiles& files,
                    const PrepareOptions& options) {
-  const auto rows = open_dataset(source, files, options.cache);
-  const DatasetShape shape = detect_shape(*rows, options.shape);
+  auto rows = open_dataset(source, files, options.cache);
+  if (!options.merge.prompt.empty()) rows = merge_columns(std::move(rows), options.merge);
+  const DatasetShape shape = detect_shape(*rows, shape_of_source(source, options.shape));
   ExampleFileWriter writer(out, options.cache.directory());
   IdRange range(writer);
   const TokenizedData data = tokenize_dataset(*rows, shape, options.tokenizer, options.chat_template,
@@ -135,6 +159,19 @@ std::string fingerprint_of_tokenizer(const std::string& path) {
     hash.number(day.tm_year).number(day.tm_yday);
   }
   return hash.hex();
+}
+
+ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape) {
+  const Json& said = source.rest;
+  if (const Json* type = said.find("type")) shape.format = type->as_string();
+  if (const Json* field = said.find("text_field")) shape.text_field = field->as_string();
+  const Json *columns = said.find("columns"), *messages = said.find("field_messages");
+  if (columns != nullptr || messages != nullptr) shape.columns.clear();
+  if (columns != nullptr)
+    for (const auto& [meaning, name] : columns->as_object())
+      shape.columns.emplace_back(meaning, name.as_string());
+  if (messages != nullptr) shape.columns.emplace_back("messages", messages->as_string());
+  return shape;
 }
 
 PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options) {

@@ -10,6 +10,7 @@
 
 #include "data/cache.h"
 #include "data/example.h"
+#include "data/merge_columns.h"
 #include "data/source.h"
 
 namespace serval {
@@ -19,6 +20,7 @@ struct PrepareOptions {
   const ChatTemplate* chat_template = nullptr;
   std::string fingerprint;  // of tokenizer and template (fingerprint_of_tokenizer); "": nothing is kept
   ShapeOptions shape;
+  MergeOptions merge{};
   ExampleOptions examples;
   DataCache cache;
   TokenizeProgress progress{};
@@ -32,6 +34,9 @@ struct PreparedData {
   int32_t largest_id = 0, smallest_id = 0;
   bool from_cache = false;
 };
+
+// What the entry itself says about its rows (type, columns, ...) before what all datasets are said to be.
+ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape);
 
 PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options);
 

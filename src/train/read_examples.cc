@@ -47,20 +47,33 @@ Examples mixed(const std::vector<DatasetSource>& sources, const std::vector<Exam
 
 DatasetReadOptions read_options_of(const TrainConfig& c) {
   DatasetReadOptions options;
-  options.text_field = c.dataset_text_field;
+  if (!c.dataset_text_field.empty()) options.shape.text_field = c.dataset_text_field;
+  if (!c.dataset_format.empty()) options.shape.format = c.dataset_format;
+  options.shape.columns = c.dataset_columns;
+  options.merge = {.prompt = c.merged_prompt,
+                   .output_column = c.output_column_name,
+                   .conversation_extension = c.conversation_extension,
+                   .seed = static_cast<uint64_t>(c.data_seed)};
   options.examples.max_length = c.max_length;
-  options.examples.assistant_only_loss = c.assistant_only_loss;
-  options.examples.completion_only_loss = c.completion_only_loss;
+  if (!c.truncation_mode.empty()) options.examples.truncation = truncation_from_name(c.truncation_mode);
+  options.examples.mask = {.assistant_only_loss = c.assistant_only_loss,
+                           .completion_only_loss = c.completion_only_loss,
+                           .train_on_roles = c.train_on_roles,
+                           .last_turn_only = c.last_turn_only,
+                           .instruction_part = c.instruction_part,
+                           .response_part = c.response_part,
+                           .prompt_loss_weight = c.prompt_loss_weight};
+  if (c.packing && c.packing_strategy == "bfd_split") options.examples.pieces = Pieces::split;
+  if (c.packing && c.packing_strategy == "wrapped") options.examples.pieces = Pieces::wrapped;
   options.cache = data_cache(c);
-  options.mix_strategy = c.mix_strategy;
+  if (!c.mix_strategy.empty()) options.mix_strategy = c.mix_strategy;
   options.seed = static_cast<uint64_t>(c.data_seed);
   return options;
 }
 
 ShapeOptions shape_options_of(const DatasetReadOptions& options, bool has_chat_template) {
-  ShapeOptions shape;
+  ShapeOptions shape = options.shape;
   shape.has_chat_template = has_chat_template;
-  if (!options.text_field.empty()) shape.text_field = options.text_field;
   return shape;
 }
 
@@ -90,6 +103,7 @@ Examples read_examples(const std::vector<DatasetSource>& sources, const DatasetR
                                                        .chat_template = chat_template,
                                                        .fingerprint = options.fingerprint,
                                                        .shape = shape,
+                                                       .merge = options.merge,
                                                        .examples = options.examples,
                                                        .cache = options.cache});
     names.push_back(display_name(source));

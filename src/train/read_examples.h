@@ -7,6 +7,7 @@
 
 #include "config/train_config.h"
 #include "data/example.h"
+#include "data/merge_columns.h"
 #include "data/prepare.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -14,7 +15,8 @@
 namespace serval {
 
 struct DatasetReadOptions {
-  std::string text_field = "text";
+  ShapeOptions shape;
+  MergeOptions merge;  // of no effect unless it has a prompt
   ExampleOptions examples;
   DataCache cache;
   std::string fingerprint;  // of the tokenizer's files; "": nothing is kept

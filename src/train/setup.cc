@@ -73,16 +73,20 @@ void open_data(TrainingSetup& setup) {
   Examples train = read(c.dataset, "dataset");
   data.cache_directory = options.cache.directory();
   if (c.preview > 0) log_info("{}", preview_examples(train, *data.tokenizer, c.preview, use_colour()));
+  options.examples.mask.prompt_loss_weight = 0;
   if (!c.eval_dataset.empty()) data.eval = read(c.eval_dataset, "eval_dataset");
+  const bool wrapped = c.packing_strategy == "wrapped";
   data.train = std::make_unique<BatchStream>(std::move(train),
                                              BatchOptions{.batch_size = c.per_device_train_batch_size,
                                                           .accumulation = c.gradient_accumulation_steps,
-                                                          .packing = c.packing,
+                                                          .packing = c.packing && !wrapped,
                                                           .max_length = c.max_length,
+                                                          .packing_window = c.packing_window,
                                                           .seed = static_cast<uint64_t>(c.data_seed)});
   if (c.packing)
     log_info("packing: {} rows of at most {} tokens, {:.1f} % filled", data.train->num_rows(), c.max_length,
-             100 * data.train->utilisation());
+             100.0 * static_cast<double>(data.train->examples().num_tokens()) /
+                 (static_cast<double>(data.train->num_rows()) * static_cast<double>(c.max_length)));
 }
 
 BatchCapacity bound_of(const TrainConfig& c, int64_t batch_size) {

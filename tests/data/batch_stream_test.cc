@@ -57,6 +57,30 @@ TEST(MicroBatch, LabelsNeverCrossDocuments) {
   EXPECT_EQ(batch.labels, (std::vector<int32_t>{202, 2, 3}));
 }
 
+TEST(Examples, WeightsWhereTheyDiffer) {
+  Examples plain = make_examples({3});
+  EXPECT_FALSE(plain.weighted());
+  EXPECT_TRUE(make_micro_batch(plain, std::vector<int64_t>{0}).weights.empty());
+  Examples examples = make_examples({3});
+  examples.add(std::vector<int32_t>{1, 2, 3, 4}, {true, true, false, true},
+               std::vector<float>{0.5f, 0.5f, 9, 2});
+  examples.add(std::vector<int32_t>{5, 6}, {true, true});
+  plain.append(examples);
+  for (const Examples* all : {&examples, &plain}) {
+    const int64_t first = all->size() - 2;
+    EXPECT_TRUE(all->weighted());
+    EXPECT_EQ(all->weight(0, 2), 1);
+    EXPECT_EQ(all->weight(first, 0), 0.5f);
+    EXPECT_EQ(all->weight(first, 1), 0.5f);
+    EXPECT_EQ(all->weight(first, 3), 2);
+    EXPECT_EQ(all->weight(first + 1, 1), 1);
+    const MicroBatch batch = make_micro_batch(*all, std::vector<int64_t>{first + 1, first, 0});
+    EXPECT_EQ(batch.labels, (std::vector<int32_t>{6, 2, 4, 2}));
+    EXPECT_EQ(batch.weights, (std::vector<float>{1, 0.5f, 2, 1}));
+    EXPECT_EQ(batch.label_weight(), 4.5);
+  }
+}
+
 TEST(BatchStream, EveryDocumentOnceAnEpoch) {
   for (const bool packing : {false, true}) {
     BatchStream stream(make_examples(some_lengths(23)),
