@@ -50,5 +50,5 @@ function(serval_test name)
   target_compile_definitions(${name} PRIVATE SERVAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
-    ENVIRONMENT "SERVAL_BINARY=$<$<TARGET_EXISTS:serval>:$<TARGET_FILE:serval>>")
+    ENVIRONMENT "SERVAL_BINARY=$<$<TARGET_EXISTS:serval>:$<TARGET_FILE:serval>>;SERVAL_ARROW_PLUGIN=$<$<TARGET_EXISTS:serval_arrow>:$<TARGET_FILE:serval_arrow>>;XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/test-cache")
 endfunction()

@@ -53,9 +53,9 @@ def check_templates(tools, report):
     if not (tools.data / "templates").exists():
         report.skip("templates (absent)")
         return
-    report.section("Chat templates: 31 conversations, with and without generation prompt")
+    report.section("Chat templates: 52 conversations, with and without generation prompt")
     done = subprocess.run([sys.executable, tools.reference_scripts / "check_templates.py",
-                           tools.build / "tests" / "text" / "render_tool", tools.data / "templates"],
+                           tools.build / "serval", tools.data / "templates"],
                           capture_output=True, text=True, check=False)
     total, equal, refused, differ = map(int, re.match(
         r"(\d+) renderings: (\d+) equal, (\d+) refused by both, (\d+) differ", done.stdout).groups())

@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <unordered_set>
@@ -26,9 +27,15 @@ Json convert(const simdjson::dom::element& element, const std::string& where) {
       Json::Object result;
       std::unordered_set<std::string_view> seen;
       const simdjson::dom::object members = element;
+      // Few keys are compared one by one: a set of its own for each small object takes most of the time.
+      const bool few = members.size() <= 8;
+      const auto known = [&](std::string_view key) {
+        if (!few) return !seen.insert(key).second;
+        return std::any_of(result.begin(), result.end(),
+                           [&](const auto& member) { return member.first == key; });
+      };
       for (const auto field : members) {
-        if (!seen.insert(field.key).second)
-          fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
+        if (known(field.key)) fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
         result.emplace_back(std::string(field.key), convert(field.value, where));
       }
       return Json(std::move(result));
@@ -83,8 +90,17 @@ std::string long_integers_as_floats(std::string_view text) {
 
 simdjson::error_code parse_document(simdjson::dom::parser& parser, std::string_view text,
                                     simdjson::dom::element& root) {
-  if (const auto error = parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth)) return error;
+  if (parser.capacity() < text.size() || parser.max_depth() != kMaxDepth)
+    if (const auto error = parser.allocate(std::max<size_t>(text.size(), 4096), kMaxDepth)) return error;
   return parser.parse(simdjson::padded_string(text)).get(root);
+}
+
+// Rows of a dataset are parsed by the million: their parser is kept. A large text gets one of its own, whose
+// memory goes with it.
+constexpr size_t kKeptParserBytes = size_t{1} << 20;
+simdjson::dom::parser& kept_parser() {
+  thread_local simdjson::dom::parser parser;
+  return parser;
 }
 
 void write(const Json& value, int indent, int depth, std::string& out) {
@@ -142,7 +158,8 @@ void write(const Json& value, int indent, int depth, std::string& out) {
 }  // namespace
 
 Json Json::parse(std::string_view text, const std::string& where) {
-  simdjson::dom::parser parser;
+  simdjson::dom::parser own;
+  simdjson::dom::parser& parser = text.size() <= kKeptParserBytes ? kept_parser() : own;
   simdjson::dom::element root;
   auto error = parse_document(parser, text, root);
   if (error == simdjson::NUMBER_ERROR) error = parse_document(parser, long_integers_as_floats(text), root);

@@ -18,6 +18,7 @@ int run_chat(const Arguments& arguments);
 int run_eval(const Arguments& arguments);
 int run_inspect(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
+int run_render(const Arguments& arguments);
 int run_info(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 

@@ -19,16 +19,16 @@ int run_eval(const Arguments& arguments) {
                                              .ignored_config_keys = s.texts("ignore_config_key")});
   const std::string named = s.text_or("tokenizer_name_or_path", "");
   const std::string directory = named.empty() ? model.directory() : resolve_model(named);
-  DatasetReadOptions read;
-  read.text_field = s.text_or("dataset_text_field", "text");
-  read.examples.max_length = s.integer("max_length");
-  read.examples.assistant_only_loss = s.flag("assistant_only_loss");
-  if (s.has("completion_only_loss")) read.examples.completion_only_loss = s.flag("completion_only_loss");
+  DatasetReadOptions read = read_options_of(partial_config(s));
   const Tokenizer tokenizer = Tokenizer::from_directory(directory);
   std::optional<ChatTemplate> chat;
   if (ChatTemplate::exists_in(directory)) chat = ChatTemplate::from_directory(directory);
-  const Examples examples = read_examples(s.texts("dataset"), read, tokenizer, chat ? &*chat : nullptr,
-                                          model.config().vocab_size, "dataset");
+  read.cache = data_cache(s);
+  read.fingerprint = fingerprint_of_tokenizer(directory);
+  std::vector<DatasetSource> sources = dataset_sources(s.value("dataset"));
+  for (DatasetSource& source : sources) source.held_out = true;
+  const Examples examples =
+      read_examples(sources, read, tokenizer, chat ? &*chat : nullptr, model.config().vocab_size, "dataset");
   EvaluationBatches batches(examples, s.integer("per_device_eval_batch_size"));
   const auto device = make_device(s.text("device"));
   Evaluator evaluator(model, batches.capacity(), *device);

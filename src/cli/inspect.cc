@@ -66,7 +66,7 @@ void inspect_file(Report& report, const std::string& path) {
     const auto rows = open_dataset(path);
     report.line("kind", "dataset");
     report.line("rows", std::to_string(rows->size()));
-    report.line("shape", detect_shape(*rows, {.has_chat_template = true}).explanation);
+    report.line("shape", detect_shape(*rows, {.has_chat_template = true, .use = RowUse::any}).explanation);
     return;
   }
   fail("{}: neither a safetensors file nor a dataset (.jsonl, .json), nor a directory", path);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/data.h"
 #include "config/verbs.h"
 
 namespace serval {
@@ -36,6 +37,7 @@ int run_verb(const Arguments& arguments, const std::string& name) {
   if (name == "eval") return run_eval(arguments);
   if (name == "inspect") return run_inspect(arguments);
   if (name == "tokenize") return run_tokenize(arguments);
+  if (name == "render") return run_render(arguments);
   if (name == "bench") return run_bench(arguments);
   return run_info(arguments);
 }
@@ -57,6 +59,7 @@ int run(std::span<const std::string> words) {
   for (const Verb* verb : all_verbs()) {
     names.push_back(verb->name);
     if (verb->name != words[0]) continue;
+    if (verb->name == "data") return run_data(words.subspan(1));
     const Arguments arguments = parse_arguments(*verb, words.subspan(1));
     if (arguments.help) {
       print_result(help_text(*verb));

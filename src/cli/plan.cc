@@ -77,6 +77,13 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
     text +=
         "\norder of sums: cuDNN's attention backward adds in an order that differs from run to run; "
         "--deterministic takes Serval's own kernels";
+  if (setup.data.train)
+    text += fmt::format("\ndata: {} examples, {} tokens, {}", setup.data.train->examples().size(),
+                        human_count(static_cast<double>(setup.data.train->examples().num_tokens())),
+                        setup.data.cache_directory.empty()
+                            ? "not kept (dataset_cache: false)"
+                            : fmt::format("kept in {} (of at most {})", setup.data.cache_directory,
+                                          human_bytes(setup.config.dataset_cache_limit)));
   if (setup.total_steps > 0)
     text += fmt::format("\nrun: {} steps, at most {}", setup.total_steps,
                         human_duration(n.step_seconds * static_cast<double>(setup.total_steps)));

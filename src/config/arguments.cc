@@ -15,7 +15,8 @@ constexpr const char* kCommandLine = "command line";
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
 bool is_list(Kind kind) {
-  return kind == Kind::texts || kind == Kind::integers || kind == Kind::counts;
+  return kind == Kind::texts || kind == Kind::integers || kind == Kind::counts || kind == Kind::names ||
+         kind == Kind::datasets;
 }
 
 bool is_boolean_word(const std::string& word) {

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "config/dataset_source.h"
+#include "config/yaml.h"
 
 namespace serval {
 namespace {
@@ -113,6 +115,8 @@ Json convert_scalar(const Key& key, const RawValue& raw) {
     }
     case Kind::text:
     case Kind::texts:
+    case Kind::names:
+    case Kind::datasets:
       break;
   }
   return convert_choice(key, raw);
@@ -167,6 +171,36 @@ Json convert_map(const Key& key, const RawValue& raw) {
   return map;
 }
 
+// One entry: a path, or a map of the keys of dataset_table(). A map on the command line is written as in
+// YAML.
+Json convert_dataset(const Key& key, const RawValue& raw) {
+  if (raw.form == RawValue::Form::scalar && raw.on_command_line && starts_with(trim(raw.text), "{")) {
+    const auto members = parse_yaml("entry: " + raw.text, raw.where);
+    return convert_dataset(key, members.at(0).second);
+  }
+  if (raw.form != RawValue::Form::map) return convert_scalar(key, raw);
+  Settings settings(dataset_table());
+  for (size_t i = 0; i < raw.names.size(); ++i) settings.assign(raw.names[i], raw.items[i]);
+  Json entry = Json::object();
+  for (const Key& known : dataset_table().keys())
+    if (settings.given(known.name) && settings.has(known.name))
+      entry.set(known.name, settings.value(known.name));
+  if (!entry.contains("path")) fail_usage("{}: an entry of {} has no path", raw.where, key.name);
+  return entry;
+}
+
+Json convert_datasets(const Key& key, const RawValue& raw) {
+  Json list = Json::array();
+  if (raw.form == RawValue::Form::map) {
+    list.push_back(convert_dataset(key, raw));
+  } else {
+    for (const RawValue& item : raw.items)
+      if (item.form == RawValue::Form::list || item.form == RawValue::Form::null) refuse_value(key, item);
+    for (const RawValue& item : items_of(key, raw)) list.push_back(convert_dataset(key, item));
+  }
+  return list;
+}
+
 }  // namespace
 
 const char* kind_text(Kind kind) {
@@ -187,6 +221,10 @@ const char* kind_text(Kind kind) {
       return "list of integers";
     case Kind::counts:
       return "map from text to integer";
+    case Kind::names:
+      return "map from text to text";
+    case Kind::datasets:
+      return "list of datasets";
   }
   return "";
 }
@@ -218,9 +256,13 @@ std::string accepted_text(const Key& key) {
     case Kind::integers:
       text = "a list of integers";
       break;
+    case Kind::datasets:
+      return "a path, a map with a path, or a list of them";
     case Kind::counts:
       text = "a map from names to integers (name=8 on the command line)";
       break;
+    case Kind::names:
+      return "a map from names to names (name=other on the command line)";
   }
   const bool low = std::isfinite(key.minimum), high = std::isfinite(key.maximum);
   if (low && key.above_minimum) text += fmt::format(" above {}", key.minimum);
@@ -267,7 +309,10 @@ Json convert(const Key& key, const RawValue& raw) {
     case Kind::integers:
       return convert_list(key, raw);
     case Kind::counts:
+    case Kind::names:
       return convert_map(key, raw);
+    case Kind::datasets:
+      return convert_datasets(key, raw);
     default:
       return convert_scalar(key, raw);
   }

@@ -29,6 +29,8 @@ enum class Kind {
   texts,     // a list of texts; one text is a list of one
   integers,  // a list of integers
   counts,    // a map from text to integer
+  names,     // a map from text to text
+  datasets,  // a list of paths and of maps (config/dataset_source.h)
 };
 
 struct Key {

@@ -32,6 +32,9 @@ void store(TrainConfig& c, std::optional<double> TrainConfig::*field, const Json
 void store(TrainConfig& c, std::vector<std::string> TrainConfig::*field, const Json& v) {
   for (const Json& item : v.as_array()) (c.*field).push_back(item.as_string());
 }
+void store(TrainConfig& c, std::vector<DatasetSource> TrainConfig::*field, const Json& v) {
+  c.*field = dataset_sources(v);
+}
 void store(TrainConfig& c, std::vector<int64_t> TrainConfig::*field, const Json& v) {
   for (const Json& item : v.as_array()) (c.*field).push_back(item.as_int());
 }
@@ -39,9 +42,14 @@ void store(TrainConfig& c, TrainConfig::Patterns TrainConfig::*field, const Json
   for (const auto& [name, item] : v.as_object()) (c.*field).emplace_back(name, item.as_int());
 }
 
+void store(TrainConfig& c, TrainConfig::Names TrainConfig::*field, const Json& v) {
+  for (const auto& [name, item] : v.as_object()) (c.*field).emplace_back(name, item.as_string());
+}
+
 TrainConfig to_struct(const Settings& settings) {
   TrainConfig config;
   for (const TrainRow& row : train_rows()) {
+    if (settings.table().find(row.key.name) == nullptr) continue;
     const Json& value = settings.value(row.key.name);
     if (value.is_null()) continue;
     std::visit([&](auto field) { store(config, field, value); }, row.field);
@@ -51,6 +59,10 @@ TrainConfig to_struct(const Settings& settings) {
 
 bool empty_text(const Settings& s, std::string_view name) {
   return !s.has(name) || s.text(name).empty();
+}
+
+bool is_empty_list(const Settings& s, std::string_view name) {
+  return !s.has(name) || s.value(name).size() == 0;
 }
 
 // Two keys that contradict each other: both sources are named.
@@ -65,7 +77,7 @@ void check_model(const Settings& s, bool needs_dataset) {
   if (!has_model && !has_init)
     fail_usage(
         "model_name_or_path is missing: give --model DIRECTORY, or --init config.json for random weights");
-  if (needs_dataset && s.texts("dataset").empty())
+  if (needs_dataset && is_empty_list(s, "dataset"))
     fail_usage("dataset is missing: give --dataset FILE.jsonl");
 }
 
@@ -100,6 +112,54 @@ void check_adapter(const Settings& s) {
                s.source("lora_target_modules"));
 }
 
+// The entries of `from` as objects, with the keys that hold for all of them where they say nothing
+// themselves.
+Json with_defaults(const Json& entries, const Settings& s, const char* split_key) {
+  Json result = Json::array();
+  for (const Json& entry : entries.as_array()) {
+    Json full = Json::object();
+    if (entry.is_string())
+      full.set("path", entry);
+    else
+      full = entry;
+    if (s.has("dataset_config") && !full.contains("name")) full.set("name", s.value("dataset_config"));
+    if (s.has(split_key) && !full.contains("split")) full.set("split", s.value(split_key));
+    result.push_back(full.size() == 1 ? full.at("path") : full);
+  }
+  return result;
+}
+
+void resolve_datasets(Settings& s) {
+  const Json train = s.value("dataset");
+  if (is_empty_list(s, "eval_dataset") && s.has("dataset_test_split") && !train.is_null()) {
+    Json held_out = Json::array();
+    for (const Json& entry : train.as_array()) {
+      Json one = Json::object();
+      one.set("path", entry.is_string() ? entry : entry.at("path"));
+      if (entry.is_object())
+        for (const char* same : {"name", "data_files", "ds_type", "sample_by", "delimiter"})
+          if (entry.contains(same)) one.set(same, entry.at(same));
+      held_out.push_back(std::move(one));
+    }
+    s.derive("eval_dataset", std::move(held_out), "dataset, by dataset_test_split");
+  }
+  for (const auto& [key, split] :
+       {std::pair("dataset", "dataset_train_split"), {"eval_dataset", "dataset_test_split"}})
+    if (!is_empty_list(s, key) && (s.has("dataset_config") || s.has(split)))
+      s.derive(key, with_defaults(s.value(key), s, split), s.source(key));
+  const bool weighted = [&] {
+    if (train.is_null()) return false;
+    for (const Json& entry : train.as_array())
+      if (entry.is_object() && entry.contains("weight")) return true;
+    return false;
+  }();
+  if (!s.has("mix_strategy"))
+    s.derive("mix_strategy", weighted ? "interleave_under" : "concat",
+             weighted ? "default with a weight" : "default");
+  if (weighted && s.text("mix_strategy") == "concat")
+    conflict(s, "mix_strategy", "dataset", "concat takes all rows of each dataset; remove the weights");
+}
+
 void resolve_recompute(Settings& s) {
   const bool has_checkpointing = s.has("gradient_checkpointing");
   const bool checkpointing = has_checkpointing && s.flag("gradient_checkpointing");
@@ -116,7 +176,7 @@ void resolve_recompute(Settings& s) {
 }
 
 void resolve_evaluation(Settings& s) {
-  const bool has_data = !s.texts("eval_dataset").empty();
+  const bool has_data = !is_empty_list(s, "eval_dataset");
   if (!s.has("eval_strategy")) {
     const char* strategy = s.has("eval_steps") ? "steps" : has_data ? "epoch" : "no";
     s.derive("eval_strategy", strategy,
@@ -133,6 +193,19 @@ void resolve_evaluation(Settings& s) {
     s.derive("eval_steps", s.integer("logging_steps"), "default: logging_steps");
   if (s.text("save_strategy") != "steps" && s.changed("save_steps"))
     conflict(s, "save_steps", "save_strategy", "save_steps needs save_strategy: steps");
+}
+
+void check_masks(const Settings& s) {
+  if (s.text("instruction_part").empty() != s.text("response_part").empty())
+    fail_usage("{}: {} is missing: instruction_part and response_part belong together",
+               s.source(s.text("response_part").empty() ? "instruction_part" : "response_part"),
+               s.text("response_part").empty() ? "response_part" : "instruction_part");
+  if (s.text("packing_strategy") != "bfd" && !s.flag("packing"))
+    conflict(s, "packing_strategy", "packing", "it says how rows are packed; set packing: true");
+  if (s.integer("packing_window") > 0 && s.text("packing_strategy") == "wrapped")
+    conflict(s, "packing_window", "packing_strategy", "wrapped lays documents end to end without a window");
+  if (s.flag("packing") && s.text("packing_strategy") != "bfd" && s.changed("truncation_mode"))
+    conflict(s, "truncation_mode", "packing_strategy", "this strategy cuts nothing off");
 }
 
 std::vector<std::string> notes_on(const Settings& s) {
@@ -156,6 +229,10 @@ std::vector<std::string> notes_on(const Settings& s) {
 
 }  // namespace
 
+TrainConfig partial_config(const Settings& settings) {
+  return to_struct(settings);
+}
+
 ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
   Settings s = settings;
   check_model(s, needs_dataset);
@@ -168,7 +245,9 @@ ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
     s.derive("learning_rate", lora ? 2e-4 : 2e-5, lora ? "default with LoRA" : "default without LoRA");
   }
   if (!s.has("data_seed")) s.derive("data_seed", s.integer("seed"), "default: seed");
+  resolve_datasets(s);
   check_schedule(s);
+  check_masks(s);
   if (s.flag("stochastic_rounding") && s.text("optim") == "adamw_torch")
     conflict(s, "stochastic_rounding", "optim",
              "adamw_torch updates f32 weights; take adamw_8bit or adamw_bf16");
@@ -177,6 +256,7 @@ ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
   resolve_evaluation(s);
 
   ResolvedTrain resolved{to_struct(s), s, notes_on(s)};
+  for (DatasetSource& source : resolved.config.eval_dataset) source.held_out = true;
   if (resolved.config.resume_from_checkpoint == "false") resolved.config.resume_from_checkpoint.clear();
   return resolved;
 }

@@ -12,12 +12,14 @@
 #include <utility>
 #include <vector>
 
+#include "config/dataset_source.h"
 #include "config/keys.h"
 
 namespace serval {
 
 struct TrainConfig {
   using Patterns = std::vector<std::pair<std::string, int64_t>>;  // pattern of module names -> value
+  using Names = std::vector<std::pair<std::string, std::string>>;
 
   // model
   std::string model_name_or_path;      // "" where `init` is set
@@ -27,15 +29,29 @@ struct TrainConfig {
   std::vector<std::string> ignore_config_key;
 
   // data
-  std::vector<std::string> dataset;
-  std::vector<std::string> eval_dataset;
+  std::vector<DatasetSource> dataset;
+  std::vector<DatasetSource> eval_dataset;
+  std::string mix_strategy;  // concat, interleave_under, interleave_over
+  bool dataset_cache = true;
+  std::string dataset_cache_dir;  // "": the user's cache directory
+  int64_t dataset_cache_limit = 0;
   std::string dataset_text_field;
+  std::string dataset_format;  // auto, or a shape of data/row_shape.h
+  Names dataset_columns;       // what a column means -> its name in the file
+  std::string merged_prompt, output_column_name;
+  int64_t conversation_extension = 1;
   int64_t max_length = 0;
+  std::string truncation_mode;  // keep_start, keep_end, drop, error
   bool packing = false;
-  std::string packing_strategy;
+  std::string packing_strategy;  // bfd, bfd_split, wrapped
+  int64_t packing_window = 0;
   bool padding_free = false;
   bool assistant_only_loss = false;
   std::optional<bool> completion_only_loss;  // unset: true for prompt/completion rows
+  std::vector<std::string> train_on_roles;
+  bool last_turn_only = false;
+  std::string instruction_part, response_part;
+  double prompt_loss_weight = 0;
   int64_t preview = 0;
 
   // training
@@ -106,6 +122,10 @@ struct ResolvedTrain {
   Settings settings;               // every key with its final value and source
   std::vector<std::string> notes;  // what the user should know about how values act on each other
 };
+
+// The fields of the keys that a verb's own table shares with the training table; the others stay as they are
+// constructed.
+TrainConfig partial_config(const Settings& settings);
 
 // Completes defaults that depend on other keys and refuses contradictions. `needs_dataset` is false for
 // `serval plan`, which reads none.

@@ -47,30 +47,108 @@ std::vector<TrainRow> make_rows() {
        .aliases = {"ignore_config_keys"}});
 
   section = "data";
-  row(&C::dataset, {.name = "dataset",
-                    .kind = Kind::texts,
-                    .meaning = "JSONL or JSON files to train on.",
-                    .origin = "Axolotl",
-                    .aliases = {"dataset_name", "datasets", "train_file"},
-                    .unset = "required to train"});
+  row(&C::dataset,
+      {.name = "dataset",
+       .kind = Kind::datasets,
+       .meaning = "What to train on: files (JSONL, JSON, CSV, TSV, text, Parquet, Arrow; .gz and .zst), "
+                  "directories, patterns, org/name in Hugging Face's cache; or maps of path, name, split, "
+                  "data_files, ds_type, sample_by, delimiter, weight (docs/data.md).",
+       .origin = "Axolotl",
+       .aliases = {"dataset_name", "datasets", "train_file"},
+       .unset = "required to train"});
   row(&C::eval_dataset, {.name = "eval_dataset",
-                         .kind = Kind::texts,
-                         .meaning = "Files held out from training, for the evaluation loss.",
-                         .aliases = {"eval_datasets", "validation_file"}});
+                         .kind = Kind::datasets,
+                         .meaning = "What is held out from training, for the evaluation loss.",
+                         .aliases = {"eval_datasets", "test_datasets", "validation_file"}});
+  row(Unbound{}, {.name = "dataset_config",
+                  .meaning = "Configuration of datasets that have several.",
+                  .origin = "TRL",
+                  .aliases = {"dataset_config_name"}});
+  row(Unbound{}, {.name = "dataset_train_split",
+                  .meaning = "Split to train on, perhaps sliced: train[:10%].",
+                  .origin = "TRL",
+                  .unset = "train"});
+  row(Unbound{}, {.name = "dataset_test_split",
+                  .meaning = "Split to evaluate on; without eval_dataset, of the dataset itself.",
+                  .origin = "TRL",
+                  .unset = "of an eval_dataset that has them, test or validation"});
+  row(&C::mix_strategy,
+      {.name = "mix_strategy",
+       .meaning = "How several datasets make one: concat takes all rows of each; interleave_under takes "
+                  "shares by weight until the first has no more, interleave_over until the last has "
+                  "none, repeating the others. Rows are shuffled together.",
+       .origin = "LLaMA-Factory",
+       .choices = {"concat", "interleave_under", "interleave_over"},
+       .synonyms = {{"first_exhausted", "interleave_under"}, {"all_exhausted", "interleave_over"}},
+       .unset = "interleave_under with a weight, else concat"});
+  row(&C::dataset_cache, {.name = "dataset_cache",
+                          .kind = Kind::flag,
+                          .fallback = true,
+                          .meaning = "Keep unpacked and tokenised data for the next run."});
+  row(&C::dataset_cache_dir, {.name = "dataset_cache_dir",
+                              .meaning = "Where unpacked and tokenised data is kept.",
+                              .aliases = {"dataset_prepared_path"},
+                              .unset = "$XDG_CACHE_HOME/serval or ~/.cache/serval"});
+  row(&C::dataset_cache_limit,
+      {.name = "dataset_cache_limit",
+       .kind = Kind::bytes,
+       .fallback = int64_t{64} << 30,
+       .meaning = "What was not used for longest is removed where the cache grows beyond this.",
+       .minimum = 0});
   row(&C::dataset_text_field, {.name = "dataset_text_field",
                                .fallback = "text",
                                .meaning = "Column that holds plain text.",
                                .origin = "TRL"});
+  row(&C::dataset_format,
+      {.name = "dataset_format",
+       .fallback = "auto",
+       .meaning = "Shape of the rows, where their columns do not tell it rightly: messages (sharegpt, "
+                  "openai), alpaca, prompt_completion, text, preference (dpo), unpaired (kto), ... as "
+                  "docs/data.md lists them.",
+       .aliases = {"format_type", "dataset_type"}});
+  row(&C::dataset_columns,
+      {.name = "dataset_columns",
+       .kind = Kind::names,
+       .fallback = Json::object(),
+       .meaning = "What columns mean: prompt=question,completion=answer; role and content name the keys of a "
+                  "message.",
+       .aliases = {"columns", "column_mapping"}});
+  row(&C::merged_prompt,
+      {.name = "merged_prompt",
+       .fallback = "",
+       .meaning = "Make the user's message of several columns: {column} is its text, [[...]] is left out "
+                  "where a column in it is empty.",
+       .origin = "Unsloth"});
+  row(&C::output_column_name, {.name = "output_column_name",
+                               .fallback = "output",
+                               .meaning = "With merged_prompt, the column of the answer.",
+                               .origin = "Unsloth"});
+  row(&C::conversation_extension,
+      {.name = "conversation_extension",
+       .kind = Kind::integer,
+       .fallback = 1,
+       .meaning = "With merged_prompt, put this many rows drawn at random in one conversation.",
+       .origin = "Unsloth",
+       .minimum = 1,
+       .maximum = 1000});
   row(&C::max_length,
       {.name = "max_length",
        .kind = Kind::integer,
        .fallback = 1024,
-       .meaning = "Longest sequence in tokens; what is longer is cut at the end. Also the length of "
-                  "a packed row.",
+       .meaning = "Longest sequence in tokens; truncation_mode says what becomes of longer ones. Also the "
+                  "length of a packed row.",
        .origin = "TRL",
        .aliases = {"max_seq_length", "sequence_len", "cutoff_len"},
        .minimum = 2,
        .maximum = 16777216});
+  row(&C::truncation_mode,
+      {.name = "truncation_mode",
+       .fallback = "keep_start",
+       .meaning = "What becomes of a row longer than max_length: its start or its end is kept, the row is "
+                  "left out, or it is an error.",
+       .origin = "TRL",
+       .choices = {"keep_start", "keep_end", "drop", "error"},
+       .synonyms = {{"truncate", "keep_start"}, {"raise", "error"}}});
   row(&C::packing, {.name = "packing",
                     .kind = Kind::flag,
                     .fallback = false,
@@ -79,9 +157,18 @@ std::vector<TrainRow> make_rows() {
                     .aliases = {"sample_packing"}});
   row(&C::packing_strategy, {.name = "packing_strategy",
                              .fallback = "bfd",
-                             .meaning = "How documents are put in rows: best fit, longest first.",
+                             .meaning = "How documents are put in rows. bfd: best fit, longest first, "
+                                        "long ones truncated; bfd_split: long ones go on in another row; "
+                                        "wrapped: end to end, cut anywhere, and a row sees all of itself.",
                              .origin = "TRL",
-                             .choices = {"bfd"}});
+                             .choices = {"bfd", "bfd_split", "wrapped"},
+                             .synonyms = {{"bfd-requeue", "bfd_split"}}});
+  row(&C::packing_window, {.name = "packing_window",
+                           .kind = Kind::integer,
+                           .fallback = 0,
+                           .meaning = "Documents that are packed at a time, in their order; 0 is all.",
+                           .minimum = 0,
+                           .maximum = kMaxCount});
   row(&C::padding_free,
       {.name = "padding_free",
        .kind = Kind::flag,
@@ -93,12 +180,43 @@ std::vector<TrainRow> make_rows() {
                                 .kind = Kind::flag,
                                 .fallback = false,
                                 .meaning = "Loss on the assistant's tokens alone (conversations).",
-                                .origin = "TRL"});
+                                .origin = "TRL",
+                                .aliases = {"train_on_responses_only"}});
   row(&C::completion_only_loss, {.name = "completion_only_loss",
                                  .kind = Kind::flag,
                                  .meaning = "Loss on the completion alone (prompt and completion rows).",
                                  .origin = "TRL",
                                  .unset = "true for prompt/completion rows"});
+  row(&C::train_on_roles, {.name = "train_on_roles",
+                           .kind = Kind::texts,
+                           .fallback = Json::array(),
+                           .meaning = "Loss on what these roles say alone (assistant, tool, ...).",
+                           .origin = "Axolotl",
+                           .aliases = {"roles_to_train"}});
+  row(&C::last_turn_only,
+      {.name = "last_turn_only",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning = "Loss on the last turn alone: of the assistant, of train_on_roles, or after the last "
+                  "response_part.",
+       .aliases = {"last_response_only", "mask_history"}});
+  row(&C::instruction_part, {.name = "instruction_part",
+                             .fallback = "",
+                             .meaning = "Text that begins what is not trained, as the template writes it.",
+                             .origin = "Unsloth"});
+  row(&C::response_part, {.name = "response_part",
+                          .fallback = "",
+                          .meaning = "Text after which a response begins, up to the next instruction_part: "
+                                     "loss on responses alone.",
+                          .origin = "Unsloth"});
+  row(&C::prompt_loss_weight,
+      {.name = "prompt_loss_weight",
+       .kind = Kind::number,
+       .fallback = 0.0,
+       .meaning = "How much a token counts that the masks leave out; the loss divides "
+                  "by the sum of all weights. Evaluation leaves such tokens out.",
+       .minimum = 0,
+       .maximum = 1000});
   row(&C::preview, {.name = "preview",
                     .kind = Kind::integer,
                     .fallback = 0,

@@ -13,8 +13,9 @@ struct Unbound {};  // a key that only resolve_train() reads
 using Field = std::variant<Unbound, bool TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
                            std::string TrainConfig::*, std::optional<bool> TrainConfig::*,
                            std::optional<int64_t> TrainConfig::*, std::optional<double> TrainConfig::*,
-                           std::vector<std::string> TrainConfig::*, std::vector<int64_t> TrainConfig::*,
-                           TrainConfig::Patterns TrainConfig::*>;
+                           std::vector<std::string> TrainConfig::*, std::vector<DatasetSource> TrainConfig::*,
+                           std::vector<int64_t> TrainConfig::*, TrainConfig::Patterns TrainConfig::*,
+                           TrainConfig::Names TrainConfig::*>;
 
 struct TrainRow {
   Key key;

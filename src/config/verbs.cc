@@ -180,12 +180,15 @@ Verb make_eval() {
   std::vector<Key> keys;
   add_model_keys(keys);
   Key dataset = shared("dataset", "data");
-  dataset.meaning = "JSONL or JSON files to evaluate on.";
+  dataset.meaning = "What to evaluate on, as in serval train; where no split is named, test or validation.";
   dataset.unset.clear();
   dataset.required = true;
   keys.push_back(std::move(dataset));
-  for (const char* name : {"dataset_text_field", "max_length", "assistant_only_loss", "completion_only_loss",
-                           "per_device_eval_batch_size"})
+  for (const char* name :
+       {"dataset_text_field", "dataset_format", "dataset_columns", "merged_prompt", "output_column_name",
+        "max_length", "truncation_mode", "assistant_only_loss", "completion_only_loss", "train_on_roles",
+        "last_turn_only", "instruction_part", "response_part", "per_device_eval_batch_size", "dataset_cache",
+        "dataset_cache_dir", "dataset_cache_limit"})
     keys.push_back(shared(name, "data"));
   keys.push_back({.name = "json",
                   .kind = Kind::flag,
@@ -252,6 +255,111 @@ Verb make_tokenize() {
           .examples = {"tokenize --tokenizer ./model",
                        "tokenize --tokenizer ./model/tokenizer.json --no-special --json",
                        "tokenize --tokenizer ./model --decode"},
+          .table = KeyTable(std::move(keys))};
+}
+
+Verb make_render() {
+  std::vector<Key> keys;
+  keys.push_back({.name = "tokenizer",
+                  .meaning = "Directory of a tokenizer: its chat templates and special tokens.",
+                  .section = "template",
+                  .unset = "the template is given alone"});
+  keys.push_back({.name = "template",
+                  .meaning = "Instead of the tokenizer's own, a file with a chat template, or the name of a "
+                             "built-in one (chatml, llama-3, gemma-3, ...).",
+                  .section = "template",
+                  .aliases = {"chat_template"},
+                  .unset = "the tokenizer's"});
+  keys.push_back({.name = "template_name",
+                  .meaning = "Which template of a tokenizer that has several.",
+                  .section = "template",
+                  .unset = "tool_use for rows with tools where there is one, else default"});
+  keys.push_back({.name = "conversations",
+                  .meaning =
+                      "JSONL file, - for standard input. A row is {\"messages\": [...], \"tools\": [...], "
+                      "...}; its other keys are variables of the template.",
+                  .section = "input",
+                  .required = true});
+  keys.push_back({.name = "add_generation_prompt",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning = "End with the beginning of an answer.",
+                  .section = "rendering",
+                  .origin = "Transformers"});
+  keys.push_back({.name = "continue_final_message",
+                  .meaning = "Leave the last message open, after its value of this key.",
+                  .section = "rendering",
+                  .origin = "Transformers",
+                  .unset = "the message is closed",
+                  .implied = "content"});
+  keys.push_back({.name = "now",
+                  .kind = Kind::integer,
+                  .meaning = "Unix time that strftime_now shows.",
+                  .section = "rendering",
+                  .unset = "the clock"});
+  keys.push_back({.name = "spans",
+                  .kind = Kind::flag,
+                  .fallback = false,
+                  .meaning =
+                      "Print {\"text\", \"spans\", \"messages\"}: byte ranges [begin, end) of the UTF-8 text "
+                      "that the assistant wrote, and of each the index of its message.",
+                  .section = "output"});
+  keys.push_back({.name = "roles",
+                  .kind = Kind::texts,
+                  .fallback = Json(Json::Array{Json("assistant")}),
+                  .meaning = "Roles whose spans are printed.",
+                  .section = "output"});
+  keys.push_back(shared("num_threads", "system"));
+  return {.name = "render",
+          .summary = "Render conversations with a chat template: a JSON string a line, or {\"error\"}.",
+          .examples = {"render --tokenizer ./model --conversations chats.jsonl",
+                       "render --template chat.jinja --conversations chats.jsonl --add-generation-prompt",
+                       "render --template chatml --conversations chats.jsonl --spans"},
+          .table = KeyTable(std::move(keys))};
+}
+
+// What the sub-verbs of data share: how rows are read.
+void add_shape_keys(std::vector<Key>& keys) {
+  for (const char* name : {"dataset_format", "dataset_columns", "dataset_text_field", "merged_prompt",
+                           "output_column_name", "conversation_extension", "data_seed"})
+    keys.push_back(shared(name, "data"));
+  keys.back().unset = "0";
+}
+
+Verb make_data() {
+  return {.name = "data",
+          .summary = "Look at datasets and rewrite them: serval data --help lists how.",
+          .positional = "VERB",
+          .positional_meaning = "What to do.",
+          .max_positionals = 1000000,
+          .examples = {"data convert sharegpt.json"},
+          .table = KeyTable({})};
+}
+
+Verb make_data_convert() {
+  std::vector<Key> keys;
+  add_shape_keys(keys);
+  keys.push_back({.name = "to",
+                  .fallback = "auto",
+                  .meaning = "What to write: auto (messages, or what else the rows are), messages (of "
+                             "preference pairs the chosen answers), prompt_completion (messages; the last "
+                             "answer is the completion).",
+                  .section = "output",
+                  .choices = {"auto", "messages", "prompt_completion"}});
+  keys.push_back({.name = "output",
+                  .meaning = "JSONL file to write.",
+                  .section = "output",
+                  .aliases = {"out"},
+                  .unset = "stdout"});
+  return {.name = "data convert",
+          .summary = "Write datasets of any shape as JSONL of messages.",
+          .positional = "FILE...",
+          .positional_meaning = "Datasets of any shape (docs/data.md).",
+          .min_positionals = 1,
+          .max_positionals = 1000000,
+          .examples = {"data convert sharegpt.json --output messages.jsonl",
+                       "data convert pairs.jsonl --to messages",
+                       "data convert table.jsonl --dataset-columns prompt=question,completion=answer"},
           .table = KeyTable(std::move(keys))};
 }
 
@@ -382,6 +490,50 @@ Verb make_bench() {
       .table = KeyTable(std::move(keys))};
 }
 
+// A verb that takes a training run's configuration and looks at its data.
+Verb make_data_look(const char* name, const char* summary, std::vector<std::string> examples,
+                    std::vector<Key> more) {
+  std::vector<Key> keys = train_table().keys();
+  for (Key& key : more) keys.push_back(std::move(key));
+  return {.name = name,
+          .summary = summary,
+          .positional = "CONFIG.yaml",
+          .positional_meaning = "Configuration file of a training run; keys on the command line win.",
+          .max_positionals = 1,
+          .reads_config = true,
+          .examples = std::move(examples),
+          .table = KeyTable(std::move(keys))};
+}
+
+Verb make_data_preview() {
+  return make_data_look("data preview", "Show what would be trained on: text, tokens and their ids.",
+                        {"data preview --tokenizer ./model --dataset chats.jsonl",
+                         "data preview config.yaml --preview 20 --format html"},
+                        {{.name = "format",
+                          .fallback = "text",
+                          .meaning = "Text for the terminal (coloured there), or a page of HTML.",
+                          .section = "output",
+                          .choices = {"text", "html"}},
+                         {.name = "first_row",
+                          .kind = Kind::integer,
+                          .fallback = 1,
+                          .meaning = "Number of the first row to show.",
+                          .section = "output",
+                          .minimum = 1,
+                          .maximum = 1e15},
+                         {.name = "ids",
+                          .kind = Kind::flag,
+                          .fallback = true,
+                          .meaning = "Show the tokens with their ids too.",
+                          .section = "output"}});
+}
+
+Verb make_data_stats() {
+  return make_data_look(
+      "data stats", "Count rows, tokens, lengths, trained share, duplicates; say what looks wrong.",
+      {"data stats --model ./model --dataset chats.jsonl", "data stats config.yaml --json"}, {json_key()});
+}
+
 }  // namespace
 
 const Verb& train_verb() {
@@ -412,8 +564,20 @@ const Verb& tokenize_verb() {
   static const Verb verb = make_tokenize();
   return verb;
 }
+const Verb& render_verb() {
+  static const Verb verb = make_render();
+  return verb;
+}
 const Verb& info_verb() {
   static const Verb verb = make_info();
+  return verb;
+}
+const Verb& data_verb() {
+  static const Verb verb = make_data();
+  return verb;
+}
+const Verb& data_convert_verb() {
+  static const Verb verb = make_data_convert();
   return verb;
 }
 const Verb& bench_verb() {
@@ -421,10 +585,19 @@ const Verb& bench_verb() {
   return verb;
 }
 
+const Verb& data_preview_verb() {
+  static const Verb verb = make_data_preview();
+  return verb;
+}
+const Verb& data_stats_verb() {
+  static const Verb verb = make_data_stats();
+  return verb;
+}
+
 const std::vector<const Verb*>& all_verbs() {
-  static const std::vector<const Verb*> verbs = {&train_verb(),    &plan_verb(), &generate_verb(),
-                                                 &chat_verb(),     &eval_verb(), &inspect_verb(),
-                                                 &tokenize_verb(), &info_verb(), &bench_verb()};
+  static const std::vector<const Verb*> verbs = {
+      &train_verb(),  &plan_verb(),     &generate_verb(), &chat_verb(), &eval_verb(), &inspect_verb(),
+      &render_verb(), &tokenize_verb(), &data_verb(),     &info_verb(), &bench_verb()};
   return verbs;
 }
 

@@ -13,8 +13,13 @@ const Verb& chat_verb();
 const Verb& eval_verb();
 const Verb& inspect_verb();  // FILE|DIR
 const Verb& tokenize_verb();
+const Verb& render_verb();
 const Verb& info_verb();
-const Verb& bench_verb();  // [train|generate|gemm|ops|copy|link]
+const Verb& data_verb();          // only its name and summary: the sub-verbs have the keys
+const Verb& data_convert_verb();  // FILE...
+const Verb& data_preview_verb();  // [CONFIG.yaml]
+const Verb& data_stats_verb();    // [CONFIG.yaml]
+const Verb& bench_verb();         // [train|generate|gemm|ops|copy|link]
 const std::vector<const Verb*>& all_verbs();
 
 }  // namespace serval

@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <queue>
 
 #include "base/error.h"
 #include "base/philox.h"
@@ -11,45 +12,67 @@
 namespace serval {
 namespace {
 
-Packing one_document_a_row(int64_t count) {
-  Packing result;
-  result.members.resize(static_cast<size_t>(count));
-  std::iota(result.members.begin(), result.members.end(), int64_t{0});
-  result.starts.resize(static_cast<size_t>(count) + 1);
-  std::iota(result.starts.begin(), result.starts.end(), int64_t{0});
-  result.utilisation = 1;
-  return result;
-}
+constexpr const char* kFeistelOrder = "feistel";
+constexpr int64_t kForgetBytes = int64_t{64} << 20;
+constexpr int64_t kPageCluster = int64_t{64} << 10;  // what the system maps where a document is looked at
 
-Packing pack_examples(const Examples& examples, int64_t max_length) {
+// Rows of documents: packed ones, or one document each.
+struct RowTable {
+  const Packing* packing = nullptr;
+  int64_t documents = 0;
+
+  int64_t size() const { return packing == nullptr ? documents : packing->num_bins(); }
+  template <class F>
+  void each_document(int64_t row, F&& use) const {
+    if (packing == nullptr) return use(row);
+    for (const int64_t document : packing->documents(row)) use(document);
+  }
+};
+
+Packing pack_examples(const Examples& examples, int64_t max_length, int64_t window) {
   if (max_length < 1) fail_usage("packing needs max_length, the size of a packed row in tokens");
   std::vector<int64_t> lengths(static_cast<size_t>(examples.size()));
   for (size_t i = 0; i < lengths.size(); ++i) lengths[i] = examples.length(static_cast<int64_t>(i));
-  return pack_best_fit(lengths, max_length);
+  return pack_best_fit(lengths, max_length, window);
 }
 
-int64_t sum_of_largest(std::vector<int64_t> values, int64_t count) {
-  const auto middle = values.begin() + std::min<int64_t>(count, static_cast<int64_t>(values.size()));
-  std::partial_sort(values.begin(), middle, values.end(), std::greater<>());
-  return std::accumulate(values.begin(), middle, int64_t{0});
-}
-
-BatchCapacity capacity_of(const Examples& examples, const Packing& rows, int64_t batch_size) {
-  const auto count = static_cast<size_t>(rows.num_bins());
-  std::vector<int64_t> tokens(count, 0), documents(count, 0), labels(count, 0);
-  int64_t longest = 0;
-  for (size_t row = 0; row < count; ++row) {
-    for (const int64_t document : rows.documents(static_cast<int64_t>(row))) {
-      tokens[row] += examples.length(document);
-      longest = std::max(longest, examples.length(document));
-      labels[row] += examples.labels(document);
-      ++documents[row];
-    }
+// The sum of the largest few of many numbers.
+class LargestSum {
+ public:
+  explicit LargestSum(int64_t count) : count_(static_cast<size_t>(count)) {}
+  void add(int64_t value) {
+    largest_.push(value);
+    if (largest_.size() > count_) largest_.pop();
   }
-  return {.tokens = sum_of_largest(std::move(tokens), batch_size),
-          .documents = sum_of_largest(std::move(documents), batch_size),
-          .labels = sum_of_largest(std::move(labels), batch_size),
-          .longest = longest};
+  int64_t sum() {
+    int64_t sum = 0;
+    for (; !largest_.empty(); largest_.pop()) sum += largest_.top();
+    return sum;
+  }
+
+ private:
+  size_t count_;
+  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<>> largest_;
+};
+
+BatchCapacity capacity_of(const Examples& examples, const RowTable& rows, int64_t batch_size) {
+  LargestSum tokens(batch_size), documents(batch_size), labels(batch_size);
+  int64_t longest = 0;
+  for (int64_t row = 0; row < rows.size(); ++row) {
+    int64_t row_tokens = 0, row_documents = 0, row_labels = 0;
+    rows.each_document(row, [&](int64_t document) {
+      const int64_t length = examples.length(document);
+      row_tokens += length;
+      longest = std::max(longest, length);
+      row_labels += examples.labels(document);
+      ++row_documents;
+    });
+    tokens.add(row_tokens);
+    documents.add(row_documents);
+    labels.add(row_labels);
+  }
+  examples.forget();
+  return {.tokens = tokens.sum(), .documents = documents.sum(), .labels = labels.sum(), .longest = longest};
 }
 
 void check_fits_int32(const BatchCapacity& capacity) {
@@ -59,6 +82,11 @@ void check_fits_int32(const BatchCapacity& capacity) {
 }
 
 }  // namespace
+
+double MicroBatch::label_weight() const {
+  if (weights.empty()) return static_cast<double>(num_labels());
+  return std::accumulate(weights.begin(), weights.end(), 0.0);
+}
 
 MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> documents) {
   MicroBatch result;
@@ -73,6 +101,7 @@ MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> d
       if (token == 0 || !examples.trained(document, token)) continue;
       result.label_rows.push_back(begin + token - 1);
       result.labels.push_back(ids[static_cast<size_t>(token)]);
+      if (examples.weighted()) result.weights.push_back(examples.weight(document, token));
     }
     result.cu_seqlens.push_back(begin + length);
   }
@@ -83,8 +112,7 @@ BatchStream::BatchStream(Examples examples, const BatchOptions& options)
     : examples_(std::move(examples)), options_(options) {
   SERVAL_CHECK(options.batch_size > 0 && options.accumulation > 0);
   if (examples_.size() == 0) fail("there is no example to train on");
-  packing_ =
-      options.packing ? pack_examples(examples_, options.max_length) : one_document_a_row(examples_.size());
+  if (options.packing) packing_ = pack_examples(examples_, options.max_length, options.packing_window);
   check_fits_int32(capacity());
   const int64_t rows = num_rows();
   micro_batches_ = rows / options.batch_size;
@@ -99,15 +127,9 @@ BatchStream::BatchStream(Examples examples, const BatchOptions& options)
 void BatchStream::begin_epoch(int64_t epoch) {
   epoch_ = epoch;
   position_ = 0;
-  order_.resize(static_cast<size_t>(num_rows()));
-  std::iota(order_.begin(), order_.end(), int64_t{0});
-  if (!options_.shuffle) return;
-  const PhiloxKey key = philox_key(options_.seed, "data", static_cast<uint32_t>(epoch), 0);
-  for (size_t i = order_.size() - 1; i > 0; --i) {
-    const auto words = philox_block(key, i);
-    const uint64_t random = uint64_t{words[0]} << 32 | words[1];
-    std::swap(order_[i], order_[random % (i + 1)]);
-  }
+  order_ = options_.shuffle
+               ? Permutation(num_rows(), philox_key(options_.seed, "data", static_cast<uint32_t>(epoch), 0))
+               : Permutation(num_rows());
 }
 
 StepBatch BatchStream::next() {
@@ -118,13 +140,18 @@ StepBatch BatchStream::next() {
     documents.clear();
     const int64_t begin = position_ * options_.batch_size;
     const int64_t end = std::min(begin + options_.batch_size, num_rows());
-    for (int64_t row = begin; row < end; ++row) {
-      const auto members = packing_.documents(order_[static_cast<size_t>(row)]);
-      documents.insert(documents.end(), members.begin(), members.end());
-    }
+    const RowTable rows{options_.packing ? &packing_ : nullptr, examples_.size()};
+    for (int64_t row = begin; row < end; ++row)
+      rows.each_document(order_(row), [&](int64_t document) { documents.push_back(document); });
     step.micro_batches.push_back(make_micro_batch(examples_, documents));
     step.num_tokens += step.micro_batches.back().num_tokens();
     step.num_labels += step.micro_batches.back().num_labels();
+    touched_bytes_ +=
+        static_cast<int64_t>(documents.size()) * kPageCluster + 4 * step.micro_batches.back().num_tokens();
+  }
+  if (touched_bytes_ > kForgetBytes) {
+    examples_.forget();
+    touched_bytes_ = 0;
   }
   step.epoch =
       static_cast<double>(epoch_) + static_cast<double>(position_) / static_cast<double>(micro_batches_);
@@ -136,7 +163,15 @@ int64_t BatchStream::steps_per_epoch() const {
 }
 
 BatchCapacity BatchStream::capacity() const {
-  return capacity_of(examples_, packing_, options_.batch_size);
+  return capacity_of(examples_, {options_.packing ? &packing_ : nullptr, examples_.size()},
+                     options_.batch_size);
+}
+
+int64_t BatchStream::memory_bytes() const {
+  const int64_t mapped = std::min(kForgetBytes, 5 * examples_.num_tokens() + 8 * examples_.size());
+  const int64_t tables = 8 * static_cast<int64_t>(packing_.members.size() + packing_.starts.size()) +
+                         4 * std::min(num_rows(), Permutation::kTableLimit);
+  return examples_.memory_bytes() + mapped + tables;
 }
 
 Json BatchStream::state() const {
@@ -144,6 +179,7 @@ Json BatchStream::state() const {
   state.set("epoch", Json(epoch_));
   state.set("position", Json(position_));
   state.set("rows", Json(num_rows()));
+  if (num_rows() > Permutation::kTableLimit) state.set("order", Json(kFeistelOrder));
   return state;
 }
 
@@ -156,6 +192,12 @@ void BatchStream::restore(const Json& state, const std::string& where) {
         "dataset, "
         "max_length and packing",
         where, rows, num_rows());
+  if (rows > Permutation::kTableLimit && !state.contains("order"))
+    fail(
+        "{}: was saved by an earlier Serval, which put more than {} rows in another order; the run cannot be "
+        "continued "
+        "exactly: start from its adapter (--adapter) or model instead",
+        where, Permutation::kTableLimit);
   const bool at_step = position == micro_batches_ || position % options_.accumulation == 0;
   if (epoch < 0 || epoch > std::numeric_limits<uint32_t>::max() || position < 0 ||
       position > micro_batches_ || !at_step)
@@ -184,7 +226,7 @@ std::optional<MicroBatch> EvaluationBatches::next() {
 }
 
 BatchCapacity EvaluationBatches::capacity() const {
-  return capacity_of(examples_, one_document_a_row(examples_.size()), batch_size_);
+  return capacity_of(examples_, {nullptr, examples_.size()}, batch_size_);
 }
 
 }  // namespace serval

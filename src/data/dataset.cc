@@ -1,177 +1,166 @@
 #include "data/dataset.h"
 
-#include <cstring>
-#include <string_view>
-#include <utility>
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/text.h"
+#include "data/readers/readers.h"
+#include "data/readers/unpack.h"
 
 namespace serval {
 namespace {
 
-struct RowPlace {
-  int64_t begin = 0, end = 0;  // bytes of the file
-  int64_t line = 0;            // from 1
-};
+enum class Format { json, csv, tsv, text, table };
 
-std::string_view text_of(const MappedFile& file) {
-  const auto bytes = file.bytes();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+Format format_of(const DatasetSource& source, const NamedFile& file) {
+  const std::string& wanted = source.format;
+  if (wanted == "json") return Format::json;
+  if (wanted == "csv") return Format::csv;
+  if (wanted == "tsv") return Format::tsv;
+  if (wanted == "text") return Format::text;
+  if (wanted == "parquet" || wanted == "arrow") return Format::table;
+  const std::string_view text = file.text();
+  for (const char* magic : {"PAR1", "ARROW1", "\xFF\xFF\xFF\xFF"})
+    if (starts_with(text, magic)) return Format::table;
+  const std::string name = without_compression(file.name);
+  if (ends_with(name, ".csv")) return Format::csv;
+  if (ends_with(name, ".tsv")) return Format::tsv;
+  if (ends_with(name, ".txt")) return Format::text;
+  if (ends_with(name, ".parquet") || ends_with(name, ".arrow") || ends_with(name, ".feather"))
+    return Format::table;
+  return Format::json;
 }
 
-bool is_blank(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+CsvOptions csv_options(const DatasetSource& source, Format format) {
+  CsvOptions options{.separator = format == Format::tsv ? '\t' : ','};
+  if (source.delimiter.empty()) return options;
+  const std::string delimiter = source.delimiter == "\\t" ? "\t" : source.delimiter;
+  if (delimiter.size() != 1 || delimiter == "\"" || delimiter == "\n")
+    fail_usage("{}: the delimiter is {}, expected one character such as ',' ';' '|' or \\t", source.path,
+               in_quotes(source.delimiter));
+  options.separator = delimiter[0];
+  return options;
 }
 
-std::vector<RowPlace> find_lines(std::string_view text, size_t begin) {
-  std::vector<RowPlace> rows;
-  int64_t line = 1;
-  for (size_t at = begin; at < text.size(); ++line) {
-    const size_t new_line = text.find('\n', at);
-    const size_t end = new_line == std::string_view::npos ? text.size() : new_line;
-    if (!trim(text.substr(at, end - at)).empty())
-      rows.push_back({static_cast<int64_t>(at), static_cast<int64_t>(end), line});
-    at = end + 1;
+TextUnit unit_of(const std::string& name) {
+  return name == "paragraph" ? TextUnit::paragraph : name == "document" ? TextUnit::document : TextUnit::line;
+}
+
+std::unique_ptr<DatasetReader> open_file(const DatasetSource& source, const std::string& path,
+                                         const DataCache& cache) {
+  NamedFile file{path, {}};
+  const auto compression = compression_of(path);
+  file.file = compression ? unpack(path, *compression, cache) : MappedFile(path);
+  const Format format = format_of(source, file);
+  switch (format) {
+    case Format::json:
+      return open_json(std::move(file));
+    case Format::csv:
+    case Format::tsv:
+      return open_csv(std::move(file), csv_options(source, format));
+    case Format::text:
+      return open_text(std::move(file), unit_of(source.sample_by));
+    case Format::table:
+      break;
   }
-  return rows;
+  if (compression)
+    fail("{}: Parquet and Arrow files are compressed inside; unpack this one (gunzip or zstd -d)", path);
+  return open_arrow(path);
 }
 
-// Walks over the elements of one JSON list without parsing them: brackets and strings alone say where each
-// ends.
-class ListScanner {
+// Slices of files, one behind the other.
+class JoinedReader final : public DatasetReader {
  public:
-  ListScanner(std::string_view text, size_t begin, const std::string& path)
-      : text_(text), at_(begin), path_(path) {}
+  explicit JoinedReader(std::string path) : path_(std::move(path)) {}
 
-  std::vector<RowPlace> scan() {
-    skip_blanks();
-    ++at_;  // the opening bracket
-    skip_blanks();
-    if (at_ < text_.size() && text_[at_] == ']') return finish();
-    while (true) {
-      rows_.push_back(element());
-      if (at_ >= text_.size()) ends_early();
-      const char separator = text_[at_++];
-      if (separator == ']') {
-        --at_;
-        return finish();
-      }
-      skip_blanks();
-    }
+  // Rows [begin, end) of the reader.
+  void add(std::shared_ptr<const DatasetReader> reader, int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    starts_.push_back(size_);
+    slices_.push_back({std::move(reader), begin});
+    size_ += end - begin;
   }
 
- private:
-  void skip_blanks() {
-    for (; at_ < text_.size() && is_blank(text_[at_]); ++at_) line_ += text_[at_] == '\n';
-  }
-
-  // Stops at the comma or bracket that follows the element.
-  RowPlace element() {
-    RowPlace place{static_cast<int64_t>(at_), 0, line_};
-    int64_t depth = 0;
-    bool in_string = false;
-    for (; at_ < text_.size(); ++at_) {
-      const char c = text_[at_];
-      line_ += c == '\n';
-      if (in_string) {
-        if (c == '\\') ++at_;
-        if (c == '"') in_string = false;
-        continue;
-      }
-      if (depth == 0 && (c == ',' || c == ']')) break;
-      if (c == '"') in_string = true;
-      if (c == '{' || c == '[') ++depth;
-      if ((c == '}' || c == ']') && --depth < 0)
-        fail("{}:{}: not valid JSON: unexpected '{}'", path_, line_, c);
-    }
-    if (at_ >= text_.size()) {
-      at_ = text_.size();
-      line_ = place.line;
-      ends_early();
-    }
-    place.end = static_cast<int64_t>(at_);
-    return place;
-  }
-
-  std::vector<RowPlace> finish() {
-    ++at_;  // the closing bracket
-    skip_blanks();
-    if (at_ < text_.size())
-      fail("{}:{}: not valid JSON: there is more after the end of the list of rows", path_, line_);
-    return std::move(rows_);
-  }
-
-  [[noreturn]] void ends_early() {
-    fail("{}:{}: the file ends inside its list of rows (in or after row {}); was it cut off?", path_, line_,
-         rows_.size() + 1);
-  }
-
-  std::string_view text_;
-  size_t at_;
-  const std::string& path_;
-  int64_t line_ = 1;
-  std::vector<RowPlace> rows_;
-};
-
-class JsonFileReader : public DatasetReader {
- public:
-  explicit JsonFileReader(const std::string& path) : path_(path), file_(path) {
-    const std::string_view text = text_of(file_);
-    const size_t begin = starts_with(text, "\xEF\xBB\xBF") ? 3 : 0;
-    size_t first = begin;
-    while (first < text.size() && is_blank(text[first])) ++first;
-    if (first == text.size()) fail("{}: holds no rows (the file is empty)", path);
-    if (text[first] == '[') {
-      rows_ = ListScanner(text, begin, path_).scan();
-    } else if (text[first] == '{') {
-      rows_ = find_lines(text, begin);
-    } else {
-      fail("{}: is neither JSONL (one object a line) nor JSON (a list of objects): it starts with {}", path,
-           first_bytes(text.substr(first)));
-    }
-    if (rows_.empty()) fail("{}: holds no rows (the list is empty)", path);
-  }
-
-  int64_t size() const override { return static_cast<int64_t>(rows_.size()); }
+  int64_t size() const override { return size_; }
   const std::string& path() const override { return path_; }
-
-  std::string where(int64_t index) const override { return fmt::format("{}:{}", path_, at(index).line); }
-
   Json row(int64_t index) const override {
-    const RowPlace& place = at(index);
-    const std::string_view text =
-        text_of(file_).substr(static_cast<size_t>(place.begin), static_cast<size_t>(place.end - place.begin));
-    Json row = Json::parse(text, where(index));
-    if (!row.is_object())
-      fail("{}: expected a row (an object with named columns) but found {}", where(index), row.type_name());
-    return row;
+    const auto [slice, row] = find(index);
+    return slice->reader->row(row);
+  }
+  std::string where(int64_t index) const override {
+    const auto [slice, row] = find(index);
+    return slice->reader->where(row);
+  }
+  void forget(int64_t begin, int64_t end) const override {
+    for (size_t i = 0; i < slices_.size(); ++i) {
+      const int64_t start = starts_[i], stop = i + 1 < starts_.size() ? starts_[i + 1] : size_;
+      const int64_t from = std::max(begin, start), to = std::min(end, stop);
+      if (from < to)
+        slices_[i].reader->forget(from - start + slices_[i].begin, to - start + slices_[i].begin);
+    }
   }
 
  private:
-  const RowPlace& at(int64_t index) const {
-    SERVAL_CHECK(index >= 0 && index < size());
-    return rows_[static_cast<size_t>(index)];
-  }
-
-  static std::string first_bytes(std::string_view text) {
-    std::string result;
-    for (const char c : text.substr(0, 4))
-      result += c >= 0x20 && c < 0x7f ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<uint8_t>(c));
-    return "'" + result + "'";
+  struct Slice {
+    std::shared_ptr<const DatasetReader> reader;
+    int64_t begin;
+  };
+  std::pair<const Slice*, int64_t> find(int64_t index) const {
+    SERVAL_CHECK(index >= 0 && index < size_);
+    const auto after = std::upper_bound(starts_.begin(), starts_.end(), index);
+    const auto slice = static_cast<size_t>(after - starts_.begin()) - 1;
+    return {&slices_[slice], index - starts_[slice] + slices_[slice].begin};
   }
 
   std::string path_;
-  MappedFile file_;
-  std::vector<RowPlace> rows_;
+  std::vector<Slice> slices_;
+  std::vector<int64_t> starts_;
+  int64_t size_ = 0;
 };
 
 }  // namespace
 
+std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DatasetFiles& files,
+                                            const DataCache& cache) {
+  if (files.parts.size() == 1 && files.parts[0].files.size() == 1 && files.parts[0].split.whole()) {
+    auto reader = open_file(source, files.parts[0].files[0], cache);
+    if (reader->size() == 0) fail("{}: holds no rows (the file is empty)", reader->path());
+    return reader;
+  }
+  auto joined = std::make_unique<JoinedReader>(display_name(source));
+  for (const SplitFiles& part : files.parts) {
+    std::vector<std::shared_ptr<const DatasetReader>> readers;
+    int64_t size = 0;
+    for (const std::string& path : part.files) {
+      readers.push_back(open_file(source, path, cache));
+      size += readers.back()->size();
+    }
+    if (size == 0) fail("{}: the split '{}' holds no rows", display_name(source), part.split.name);
+    const auto [begin, end] = part.split.rows_of(size, display_name(source));
+    int64_t start = 0;
+    for (auto& reader : readers) {
+      const int64_t rows = reader->size();
+      joined->add(std::move(reader), std::max(begin - start, int64_t{0}), std::min(end - start, rows));
+      start += rows;
+    }
+  }
+  return joined;
+}
+
+std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DataCache& cache) {
+  return open_dataset(source, find_dataset_files(source), cache);
+}
+
 std::unique_ptr<DatasetReader> open_dataset(const std::string& path) {
-  return std::make_unique<JsonFileReader>(path);
+  return open_dataset(DatasetSource{.path = path}, DataCache({.directory = default_cache_directory()}));
+}
+
+std::unique_ptr<DatasetReader> rows_of(std::unique_ptr<DatasetReader> rows, int64_t begin, int64_t end) {
+  SERVAL_CHECK(begin >= 0 && begin < end && end <= rows->size());
+  auto part = std::make_unique<JoinedReader>(rows->path());
+  part->add(std::move(rows), begin, end);
+  return part;
 }
 
 }  // namespace serval

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace serval {
@@ -48,6 +49,23 @@ std::vector<bool> tokens_of_completion(std::string_view text, const Encoding& wh
     result[i] = !prompt_bytes || token.begin == token.end || inside(text, token, completion);
   }
   return result;
+}
+
+std::vector<bool> tokens_of_responses(std::span<const int32_t> ids, std::span<const int32_t> instruction,
+                                      std::span<const int32_t> response, bool last_only) {
+  SERVAL_CHECK(!instruction.empty() && !response.empty());
+  std::vector<bool> result(ids.size(), false);
+  auto from = ids.begin();
+  if (last_only) from = std::find_end(ids.begin(), ids.end(), response.begin(), response.end());
+  while (true) {
+    from = std::search(from, ids.end(), response.begin(), response.end());
+    if (from == ids.end()) return result;
+    const auto begin = from + static_cast<std::ptrdiff_t>(response.size());
+    const auto end = std::search(begin, ids.end(), instruction.begin(), instruction.end());
+    std::fill(result.begin() + (begin - ids.begin()), result.begin() + (end - ids.begin()), true);
+    if (end == ids.end()) return result;
+    from = end + static_cast<std::ptrdiff_t>(instruction.size());
+  }
 }
 
 }  // namespace serval

@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "data/example_block.h"
+
 namespace serval {
 
 struct Packing {
@@ -24,7 +26,32 @@ struct Packing {
   }
 };
 
-// Every length is in [1, capacity]. O(n log n).
-Packing pack_best_fit(std::span<const int64_t> lengths, int64_t capacity);
+// Every length is in [1, capacity]. Each `window` documents in turn are packed by themselves (0: all at
+// once), so that a stream need not hold more of them. O(n log n).
+Packing pack_best_fit(std::span<const int64_t> lengths, int64_t capacity, int64_t window = 0);
+
+// What TRL's other strategies do to the documents before rows are made of them:
+//  - split (bfd_split): a document longer than `capacity` becomes pieces of that length and a rest, documents
+//    of their own from then on;
+//  - wrapped: all documents end to end, in their order, cut each `capacity` tokens wherever that falls. Such
+//  a
+//    row is one document: its tokens see what stands before them, of other documents too.
+// The first token of a piece is no label, as nothing predicts it. Pieces without a label are left out.
+class PieceSink final : public ExampleSink {
+ public:
+  // Pieces go on to `next`, which outlives this. capacity > 1.
+  PieceSink(ExampleSink& next, int64_t capacity, bool wrapped);
+  void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
+           std::span<const float> weights = {}) override;
+  void finish();  // hands over what is left of the last row
+
+ private:
+  ExampleSink& next_;
+  size_t capacity_;
+  bool wrapped_;
+  std::vector<int32_t> ids_;
+  std::vector<bool> trained_;
+  std::vector<float> weights_;  // empty while all are 1
+};
 
 }  // namespace serval

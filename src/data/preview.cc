@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/text.h"
+
 namespace serval {
 namespace {
 
@@ -41,24 +43,105 @@ std::string preview_text(std::span<const PreviewPiece> pieces, bool colour) {
   return result;
 }
 
+namespace {
+
+// The text of each token; a character of several tokens appears with the one that completes it.
+std::vector<PreviewPiece> pieces_of(const Examples& examples, int64_t example, const Tokenizer& tokenizer) {
+  DecodeStream stream(tokenizer, /*skip_special_tokens=*/false);
+  std::vector<PreviewPiece> pieces;
+  const auto ids = examples.ids(example);
+  for (size_t token = 0; token < ids.size(); ++token) {
+    const bool label = token > 0 && examples.trained(example, static_cast<int64_t>(token));
+    pieces.push_back({stream.push(ids[token]), label});
+  }
+  if (!pieces.empty()) pieces.back().text += stream.finish();
+  return pieces;
+}
+
+std::string in_html(std::string_view text) {
+  std::string visible, result;
+  append_visible(text, visible);
+  for (const char c : visible) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += c;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
 std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
                              bool colour) {
   std::string result;
-  for (int64_t i = 0; i < std::min(count, examples.size()); ++i) {
-    // A character of several tokens appears with the token that completes it.
-    DecodeStream stream(tokenizer, /*skip_special_tokens=*/false);
-    std::vector<PreviewPiece> pieces;
-    const auto ids = examples.ids(i);
-    for (size_t token = 0; token < ids.size(); ++token) {
-      const bool label = token > 0 && examples.trained(i, static_cast<int64_t>(token));
-      pieces.push_back({stream.push(ids[token]), label});
-    }
-    pieces.push_back({stream.finish(), !pieces.empty() && pieces.back().trained});
-    result +=
-        fmt::format("--- example {}: {} tokens, {} trained on {}\n{}\n", i + 1, ids.size(),
-                    examples.labels(i), colour ? "(coloured)" : "(in [[ ]])", preview_text(pieces, colour));
-  }
+  for (int64_t i = 0; i < std::min(count, examples.size()); ++i)
+    result += fmt::format("--- example {}: {} tokens, {} trained on {}\n{}\n", i + 1, examples.length(i),
+                          examples.labels(i), colour ? "(coloured)" : "(in [[ ]])",
+                          preview_text(pieces_of(examples, i, tokenizer), colour));
   return result;
+}
+
+std::string preview_ids(const Examples& examples, int64_t example, const Tokenizer& tokenizer, bool colour) {
+  constexpr size_t kWidth = 100;
+  const auto pieces = pieces_of(examples, example, tokenizer);
+  const auto ids = examples.ids(example);
+  std::string result, line;
+  size_t width = 0;  // without the colours
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    std::string text;
+    append_visible(replace_all(replace_all(pieces[i].text, "\n", "\\n"), "\t", "\\t"), text);
+    const std::string token = fmt::format("{}:'{}'", ids[i], text);
+    if (width > 0 && width + token.size() > kWidth) {
+      result += line + "\n";
+      line.clear();
+      width = 0;
+    }
+    line += (width > 0 ? " " : "") + (!pieces[i].trained ? token
+                                      : colour           ? "\x1b[32m" + token + "\x1b[0m"
+                                                         : "[[" + token + "]]");
+    width += token.size() + 1;
+  }
+  return result + line + "\n";
+}
+
+std::string preview_html(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
+                         const std::string& title) {
+  std::string page = fmt::format(
+      "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{0}</title>\n<style>\n"
+      "body {{ font: 15px/1.9 sans-serif; margin: 2em; }}\n"
+      ".t {{ display: inline-block; white-space: pre-wrap; vertical-align: top; border-left: 1px solid #ddd; "
+      "}}\n"
+      ".t small {{ display: block; color: #999; font: 9px/1 monospace; }}\n"
+      ".trained {{ background: #b7f0c0; }}\n</style>\n<h1>{0}</h1>\n"
+      "<p>What is trained on is <span class=\"trained\">green</span>; below each token stands its id.</p>\n",
+      in_html(title));
+  for (int64_t i = 0; i < std::min(count, examples.size()); ++i) {
+    page += fmt::format("<h2>Example {}: {} tokens, {} trained on</h2>\n<p>", i + 1, examples.length(i),
+                        examples.labels(i));
+    const auto pieces = pieces_of(examples, i, tokenizer);
+    const auto ids = examples.ids(i);
+    for (size_t token = 0; token < pieces.size(); ++token) {
+      page += fmt::format("<span class=\"t{}\">{}<small>{}</small></span>",
+                          pieces[token].trained ? " trained" : "",
+                          in_html(replace_all(pieces[token].text, "\n", "\u21b5")), ids[token]);
+      if (pieces[token].text.find('\n') != std::string::npos) page += "<br>\n";
+    }
+    page += "</p>\n";
+  }
+  return page;
 }
 
 }  // namespace serval

@@ -15,6 +15,12 @@ namespace serval {
 std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
                              bool colour);
 
+// One example's tokens with their ids, "5:'user' [[42:'yes']]", wrapped at about 100 characters.
+std::string preview_ids(const Examples& examples, int64_t example, const Tokenizer& tokenizer, bool colour);
+// A whole page: each token is marked where it is trained, with its id below it.
+std::string preview_html(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
+                         const std::string& title);
+
 struct PreviewPiece {
   std::string text;
   bool trained = false;

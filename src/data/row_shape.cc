@@ -2,243 +2,243 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
-#include <string_view>
-#include <utility>
-#include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "data/shapes/columns.h"
+#include "data/shapes/shape_family.h"
 
 namespace serval {
 namespace {
 
-constexpr const char* kKnownShapes =
-    "known are: messages; prompt + completion; instruction + [input] + output; text (or the column that "
-    "dataset_text_field names)";
-
-std::string names_of_columns(const Json& row) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : row.as_object()) names.push_back(name);
-  return names.empty() ? "none" : join(names, ", ");
-}
-
-bool has(const Json& row, std::string_view column) {
-  const Json* value = row.find(column);
-  return value != nullptr && !value->is_null();
-}
-
-const Json& column_of(const Json& row, std::string_view column, const std::string& where) {
-  if (const Json* value = row.find(column)) return *value;
-  fail("{}: the column '{}' is missing; found columns: {}", where, column, names_of_columns(row));
-}
-
-const std::string& text_of(const Json& row, std::string_view column, const std::string& where) {
-  const Json& value = column_of(row, column, where);
-  if (!value.is_string()) fail("{}: '{}' must be text but is {}", where, column, value.type_name());
-  return value.as_string();
-}
-
-std::string optional_text(const Json& row, std::string_view column, const std::string& where) {
-  return has(row, column) ? text_of(row, column, where) : std::string();
-}
-
-void check_message(const Json& message, const std::string& name, const std::string& where) {
-  if (!message.is_object())
-    fail("{}: '{}' must be an object with role and content but is {}", where, name, message.type_name());
-  const Json* role = message.find("role");
-  if (role == nullptr || !role->is_string())
-    fail("{}: '{}' needs a 'role' that is text (system, user, assistant, ...); it has: {}", where, name,
-         names_of_columns(message));
-  const Json* content = message.find("content");
-  if (content == nullptr) {
-    if (!has(message, "tool_calls"))
-      fail("{}: '{}' needs 'content' (or 'tool_calls'); it has: {}", where, name, names_of_columns(message));
-    return;
+const ShapeFamily* family_named(const std::string& name) {
+  for (const ShapeFamily& family : shape_families()) {
+    if (family.name == name) return &family;
+    if (std::find(family.aliases.begin(), family.aliases.end(), name) != family.aliases.end()) return &family;
   }
-  if (!content->is_string() && !content->is_array() && !content->is_null())
-    fail("{}: the 'content' of '{}' must be text or a list of parts but is {}", where, name,
-         content->type_name());
-}
-
-const Json::Array& messages_of(const Json& row, std::string_view column, const std::string& where) {
-  const Json& value = column_of(row, column, where);
-  if (!value.is_array())
-    fail("{}: '{}' must be a list of messages but is {}", where, column, value.type_name());
-  const auto& messages = value.as_array();
-  if (messages.empty()) fail("{}: '{}' is an empty list; expected at least one message", where, column);
-  for (size_t i = 0; i < messages.size(); ++i)
-    check_message(messages[i], fmt::format("{}[{}]", column, i), where);
-  return messages;
-}
-
-Json conversation_of(const Json& row, Json::Array messages, const std::string& where) {
-  Json conversation = Json::object();
-  conversation.set("messages", Json(std::move(messages)));
-  if (has(row, "tools")) {
-    const Json& tools = *row.find("tools");
-    // Tables of text keep a list of tools as JSON inside a string.
-    conversation.set("tools",
-                     tools.is_string() ? Json::parse(tools.as_string(), where + ": column 'tools'") : tools);
+  // Axolotl writes "chat_template.default", "alpaca:chat".
+  const size_t end = name.find_first_of(".:");
+  if (end != std::string::npos) return family_named(name.substr(0, end));
+  std::vector<std::string> known = {"auto"};
+  for (const ShapeFamily& family : shape_families()) {
+    known.push_back(family.name);
+    known.insert(known.end(), family.aliases.begin(), family.aliases.end());
   }
-  if (has(row, "chat_template_kwargs")) {
-    const Json& extra = *row.find("chat_template_kwargs");
-    if (!extra.is_object())
-      fail("{}: 'chat_template_kwargs' must be an object but is {}", where, extra.type_name());
-    for (const auto& [name, value] : extra.as_object()) {
-      if (name == "messages") fail("{}: 'chat_template_kwargs' must not replace 'messages'", where);
-      conversation.set(name, value);
-    }
-  }
-  return conversation;
+  const std::string nearest = nearest_name(name, known);
+  std::vector<std::string> names = {"auto"};
+  for (const ShapeFamily& family : shape_families()) names.push_back(family.name);
+  fail_usage("dataset_format {} is no known shape{}; known are: {}", in_quotes(name),
+             nearest.empty() ? "" : ", did you mean '" + nearest + "'?", join(names, ", "));
 }
 
-Json message(std::string_view role, std::string content) {
+// What LLaMA-Factory calls the columns of its Alpaca shape.
+ColumnNames resolved_columns(const ColumnNames& given) {
+  const bool has_query = std::any_of(given.begin(), given.end(), [](const auto& pair) {
+    return pair.first == "query" || pair.first == "response";
+  });
+  ColumnNames result;
+  for (const auto& [meaning, name] : given) {
+    std::string resolved = meaning == "query"      ? "input"
+                           : meaning == "response" ? "output"
+                           : meaning == "kto_tag"  ? "label"
+                                                   : meaning;
+    if (has_query && meaning == "prompt") resolved = "instruction";
+    result.emplace_back(std::move(resolved), name);
+  }
+  return result;
+}
+
+void check_columns(const ColumnNames& columns) {
+  static const std::vector<std::string> kMeanings = {
+      "messages",    "system",   "tools",     "prompt",       "completion", "instruction",    "input",
+      "output",      "history",  "chosen",    "rejected",     "label",      "text",           "role",
+      "content",     "question", "answer",    "input_ids",    "labels",     "attention_mask", "margin",
+      "completions", "segments", "documents", "conversations"};
+  for (const auto& [meaning, name] : columns) {
+    if (name.empty()) fail_usage("dataset_columns: the column of '{}' has no name", meaning);
+    if (std::find(kMeanings.begin(), kMeanings.end(), meaning) != kMeanings.end()) continue;
+    const std::string nearest = nearest_name(meaning, kMeanings);
+    fail_usage("dataset_columns: '{}' is nothing that a column can mean{}; known are: {}", meaning,
+               nearest.empty() ? "" : ", did you mean '" + nearest + "'?", join(kMeanings, ", "));
+  }
+}
+
+// The row under the names that shapes know. A column that had such a name already gives way.
+Json renamed(const Json& row, const ColumnNames& columns) {
   Json result = Json::object();
-  result.set("role", Json(role));
-  result.set("content", Json(std::move(content)));
-  return result;
-}
-
-TrainingRow read_alpaca(const Json& row, const DatasetShape& shape, const std::string& where) {
-  const std::string& instruction = text_of(row, "instruction", where);
-  const std::string& output = text_of(row, "output", where);
-  const std::string input = optional_text(row, "input", where);
-  const std::string system = optional_text(row, "system", where);
-  TrainingRow result;
-  if (shape.chat) {
-    Json::Array messages;
-    if (!system.empty()) messages.push_back(message("system", system));
-    messages.push_back(message("user", input.empty() ? instruction : instruction + "\n" + input));
-    result.prompt_messages = static_cast<int64_t>(messages.size());
-    messages.push_back(message("assistant", output));
-    result.conversation = conversation_of(row, std::move(messages), where);
-    return result;
+  for (const auto& [meaning, name] : columns)
+    if (const Json* value = row.find(name)) result.set(meaning, *value);
+  for (const auto& [name, value] : row.as_object()) {
+    const bool moved = std::any_of(columns.begin(), columns.end(),
+                                   [&, &name = name](const auto& pair) { return pair.second == name; });
+    if (!moved && !result.contains(name)) result.set(name, value);
   }
-  // The wording is a format: models tuned on Alpaca data expect these bytes.
-  std::string head =
-      input.empty() ? "Below is an instruction that describes a task. Write a response that appropriately "
-                      "completes the request."
-                    : "Below is an instruction that describes a task, paired with an input that provides "
-                      "further context. Write a response that appropriately completes the request.";
-  if (!system.empty()) head = system;
-  result.prompt = head + "\n\n### Instruction:\n" + instruction;
-  if (!input.empty()) result.prompt += "\n\n### Input:\n" + input;
-  result.prompt += "\n\n### Response:\n";
-  result.completion = output;
   return result;
 }
 
-TrainingRow read_prompt_completion(const Json& row, const DatasetShape& shape, const std::string& where) {
-  TrainingRow result;
-  if (!shape.chat) {
-    result.prompt = text_of(row, "prompt", where);
-    result.completion = text_of(row, "completion", where);
-    return result;
+const char* use_text(RowUse use) {
+  switch (use) {
+    case RowUse::any:
+      return "this";
+    case RowUse::supervised:
+      return "supervised fine-tuning (SFT)";
+    case RowUse::preference:
+      return "preference training (DPO, ORPO, CPO, SimPO, reward models)";
+    case RowUse::unpaired:
+      return "KTO";
+    case RowUse::prompts:
+      return "reinforcement learning (GRPO, RLOO)";
+    case RowUse::stepwise:
+      return "a process reward model";
   }
-  Json::Array messages = messages_of(row, "prompt", where);
-  result.prompt_messages = static_cast<int64_t>(messages.size());
-  for (const Json& one : messages_of(row, "completion", where)) messages.push_back(one);
-  result.conversation = conversation_of(row, std::move(messages), where);
-  return result;
+  return "";
 }
 
-std::string ignored_columns(const Json& row, const std::vector<std::string>& used) {
-  std::vector<std::string> rest;
-  for (const auto& [name, value] : row.as_object())
-    if (std::find(used.begin(), used.end(), name) == used.end()) rest.push_back(name);
-  return rest.empty() ? std::string() : "; not read: " + join(rest, ", ");
+bool serves(RowKind kind, RowUse use) {
+  switch (use) {
+    case RowUse::any:
+      return true;
+    case RowUse::supervised:
+      return kind == RowKind::text || kind == RowKind::prompt_completion || kind == RowKind::conversation ||
+             kind == RowKind::segments || kind == RowKind::tokenised;
+    case RowUse::preference:
+      return kind == RowKind::preference;
+    case RowUse::unpaired:
+      return kind == RowKind::unpaired || kind == RowKind::preference;
+    case RowUse::prompts:
+      return kind == RowKind::prompt;
+    case RowUse::stepwise:
+      return kind == RowKind::stepwise;
+  }
+  return false;
 }
 
-RowShape shape_of_columns(const Json& row, const ShapeOptions& options, const std::string& where) {
+RowUse use_of(RowKind kind) {
+  for (const RowUse use : {RowUse::supervised, RowUse::preference, RowUse::unpaired, RowUse::prompts})
+    if (serves(kind, use)) return use;
+  return RowUse::stepwise;
+}
+
+std::string known_shapes(RowUse use) {
+  std::vector<std::string> columns;
+  for (const ShapeFamily& family : shape_families())
+    if (serves(family.kind, use)) columns.push_back(family.columns);
+  return join(columns, "; ");
+}
+
+void refuse_media(const Json& row, const std::string& where) {
+  for (const char* media : {"image", "images", "audio", "audios", "video", "videos"}) {
+    const Json* value = row.find(media);
+    const bool empty = value == nullptr || value->is_null() || (value->is_array() && value->size() == 0);
+    if (!empty)
+      fail(
+          "{}: the column '{}' asks for training on media, which is not supported; remove the column to "
+          "train on the text alone",
+          where, media);
+  }
+}
+
+const ShapeFamily& family_of_columns(const Json& row, const ShapeOptions& options, const std::string& where) {
   if (options.text_field != "text") {
-    if (row.contains(options.text_field)) return RowShape::text;
+    if (row.contains(options.text_field)) return kTextShape;
     fail("{}: there is no column '{}' (dataset_text_field); found columns: {}", where, options.text_field,
          names_of_columns(row));
   }
-  for (const char* media : {"image", "images", "audio", "audios", "video", "videos"})
-    if (has(row, media))
+  if (options.format != "auto" && !options.format.empty()) return *family_named(options.format);
+  // Reward functions get all columns but the prompt, whatever else they would mean.
+  if (options.use == RowUse::prompts && kPromptShape.matches(row)) return kPromptShape;
+  const ShapeFamily* found = nullptr;
+  for (const ShapeFamily& family : shape_families()) {
+    if (!family.matches(row)) continue;
+    if (found == nullptr || family.rank < found->rank) {
+      found = &family;
+    } else if (family.rank == found->rank) {
       fail(
-          "{}: the column '{}' asks for training on media, which is not supported; remove the column to "
-          "train "
-          "on the text alone",
-          where, media);
-  std::vector<std::pair<RowShape, const char*>> found;
-  if (row.contains("messages")) found.emplace_back(RowShape::messages, "messages");
-  if (row.contains("prompt") && row.contains("completion"))
-    found.emplace_back(RowShape::prompt_completion, "prompt + completion");
-  if (row.contains("instruction") && row.contains("output"))
-    found.emplace_back(RowShape::alpaca, "instruction + output");
-  // Some Alpaca files carry a "text" column too, the same row already formatted.
-  if (found.empty() && row.contains("text")) return RowShape::text;
-  if (found.size() == 1) return found.front().first;
-  if (found.empty())
-    fail("{}: these columns are no known kind of dataset: {}; {}", where, names_of_columns(row),
-         kKnownShapes);
-  fail("{}: the columns are of two kinds of dataset, '{}' and '{}'; remove one of them", where,
-       found[0].second, found[1].second);
+          "{}: the columns are of two kinds of dataset, '{}' and '{}'; remove one of them, or say which with "
+          "dataset_format {} or {}",
+          where, found->columns, family.columns, found->name, family.name);
+    }
+  }
+  if (found == nullptr)
+    fail(
+        "{}: these columns are no known kind of dataset: {}; known are: {}; dataset_columns can say what "
+        "columns mean",
+        where, names_of_columns(row), known_shapes(options.use));
+  return *found;
+}
+
+std::string not_read(const Json& row, const std::vector<std::string>& used) {
+  std::vector<std::string> rest;
+  for (const auto& [name, value] : row.as_object())
+    if (std::find(used.begin(), used.end(), name) == used.end()) rest.push_back(name);
+  return rest.empty() ? std::string() : join(rest, ", ");
+}
+
+void check_use(const DatasetShape& shape, const std::string& meaning, const std::string& where) {
+  if (serves(shape.kind, shape.use)) return;
+  const char* advice =
+      shape.use == RowUse::supervised && shape.kind == RowKind::preference
+          ? "; serval data convert --to messages keeps the chosen answers"
+      : shape.use == RowUse::supervised && shape.kind == RowKind::unpaired
+          ? "; serval data convert --to messages keeps the wanted answers, and dataset_format names another "
+            "shape"
+          : "; dataset_format or dataset_columns can name another shape";
+  fail("{}: the rows are {}, which {} trains on; {} needs {}{}", where, meaning, use_text(use_of(shape.kind)),
+       use_text(shape.use), known_shapes(shape.use), advice);
 }
 
 }  // namespace
 
 DatasetShape detect_shape(const DatasetReader& rows, const ShapeOptions& options) {
-  const Json row = rows.row(0);
   const std::string where = rows.where(0);
-  DatasetShape result;
-  result.text_field = options.text_field;
-  result.shape = shape_of_columns(row, options, where);
-  std::vector<std::string> used;
-  std::string meaning;
-  switch (result.shape) {
-    case RowShape::messages:
-      result.chat = true;
-      used = {"messages", "tools", "chat_template_kwargs"};
-      meaning = "conversations (column messages)";
-      break;
-    case RowShape::prompt_completion:
-      result.chat = row.at("prompt").is_array();
-      used = {"prompt", "completion"};
-      if (result.chat) used.insert(used.end(), {"tools", "chat_template_kwargs"});
-      meaning = result.chat ? "prompts and completions as messages" : "prompts and completions as plain text";
-      break;
-    case RowShape::alpaca:
-      result.chat = options.has_chat_template;
-      used = {"instruction", "input", "output", "system"};
-      meaning = result.chat ? "Alpaca rows, turned into messages for the model's chat template"
-                            : "Alpaca rows, in the Alpaca prompt format (the model has no chat template)";
-      break;
-    case RowShape::text:
-      used = {options.text_field};
-      meaning = fmt::format("plain text (column {})", options.text_field);
-      break;
+  DatasetShape shape;
+  shape.text_field = options.text_field;
+  shape.use = options.use;
+  shape.allow_media = options.allow_media;
+  const ColumnNames columns = resolved_columns(options.columns);
+  check_columns(columns);
+  for (const auto& [meaning, name] : columns) {
+    if (meaning == "role")
+      shape.role_key = name;
+    else if (meaning == "content")
+      shape.content_key = name;
+    else
+      shape.columns.emplace_back(meaning, name);
   }
-  if (result.chat && !options.has_chat_template)
+  Json row = rows.row(0);
+  for (const auto& [meaning, name] : shape.columns)
+    if (!row.contains(name))
+      fail("{}: there is no column '{}', which dataset_columns calls {}; found columns: {}", where, name,
+           meaning, names_of_columns(row));
+  if (!shape.columns.empty()) row = renamed(row, shape.columns);
+  if (!options.allow_media) refuse_media(row, where);
+
+  const ShapeFamily& family = family_of_columns(row, options, where);
+  shape.family = &family;
+  shape.kind = family.kind;
+  // A shape that the user named may not fit the first row; then reading that row says what is missing.
+  const bool fits = family.matches(row);
+  shape.chat = fits || family.kind == RowKind::conversation ? family.is_chat(row, options.has_chat_template)
+                                                            : options.has_chat_template;
+  const std::string meaning = family.meaning(row, shape);
+  check_use(shape, meaning, where);
+  if (shape.chat && !options.has_chat_template)
     fail(
         "{}: the rows are conversations, but the model has no chat template; add chat_template.jinja beside "
-        "its "
-        "tokenizer, or use prompt/completion or text rows",
+        "its tokenizer, or use prompt/completion or text rows",
         where);
-  result.explanation =
-      fmt::format("{}: {} rows of {}{}", rows.path(), rows.size(), meaning, ignored_columns(row, used));
-  read_training_row(row, result, where);  // a wrong first row is reported before any work
-  return result;
+  const std::string rest = not_read(row, family.used(row, shape));
+  const char* what = family.kind == RowKind::prompt ? "for reward functions" : "not read";
+  shape.explanation = fmt::format("{}: {} rows of {}{}", rows.path(), rows.size(), meaning,
+                                  rest.empty() ? "" : fmt::format("; {}: {}", what, rest));
+  read_training_row(rows.row(0), shape, where);  // a wrong first row is reported before any work
+  return shape;
 }
 
 TrainingRow read_training_row(const Json& row, const DatasetShape& shape, const std::string& where) {
-  TrainingRow result;
-  switch (shape.shape) {
-    case RowShape::messages:
-      result.conversation = conversation_of(row, messages_of(row, "messages", where), where);
-      return result;
-    case RowShape::prompt_completion:
-      return read_prompt_completion(row, shape, where);
-    case RowShape::alpaca:
-      return read_alpaca(row, shape, where);
-    case RowShape::text:
-      result.completion = text_of(row, shape.text_field, where);
-      return result;
-  }
-  return result;
+  SERVAL_CHECK(shape.family != nullptr);
+  if (shape.columns.empty()) return shape.family->read(row, shape, where);
+  return shape.family->read(renamed(row, shape.columns), shape, where);
 }
 
 }  // namespace serval

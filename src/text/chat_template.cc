@@ -4,7 +4,6 @@
 #include <array>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "text/jinja/interpreter.h"
 #include "text/jinja/lexer.h"
 #include "text/jinja/parser.h"
@@ -13,8 +12,6 @@
 namespace serval {
 namespace {
 
-constexpr std::array<const char*, 7> kSpecialTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                                       "pad_token", "cls_token", "mask_token"};
 constexpr std::array<const char*, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
 
 // Where byte `offset` of the source is, for messages; both count from 1.
@@ -42,35 +39,66 @@ Json with_reasoning_names(const Json& message) {
   return named;
 }
 
-// A special token in tokenizer_config.json is a string or an object with its content.
-std::string token_text(const Json& token) {
-  if (token.is_string()) return token.as_string();
-  const Json* content = token.is_object() ? token.find("content") : nullptr;
-  return content != nullptr && content->is_string() ? content->as_string() : "";
+// Messages, tools and documents are lists of objects.
+void check_objects(const Json& list, const std::string& name) {
+  if (list.is_null()) return;
+  if (!list.is_array()) fail("'{}' is {}, expected a list of objects", name, list.type_name());
+  for (const Json& item : list.as_array())
+    if (!item.is_object()) fail("'{}' holds {}, expected objects", name, item.type_name());
 }
 
-Json special_tokens(const Json& config) {
-  Json variables = Json::object();
-  for (const char* name : kSpecialTokens) {
-    const Json* token = config.find(name);
-    if (token != nullptr && !token->is_null()) variables.set(name, token_text(*token));
+// Marks where the last message is to be continued; the tag of transformers, so that a template sees
+// the same.
+constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+// Puts the tag after the part of the last message that is to be continued, and gives that part.
+std::string tag_final_message(Json& messages, const std::string& key, std::string_view source) {
+  if (messages.size() == 0) fail("continue_final_message: the conversation is empty");
+  Json& message = messages.as_array().back();
+  Json* part = message.find(key);
+  if (part == nullptr || part->is_null()) fail("continue_final_message: the last message has no '{}'", key);
+  const Json original = *part;
+  // Reasoning has several names, of which a template reads one.
+  std::vector<std::string> keys = {key};
+  if (std::find(kReasoningKeys.begin(), kReasoningKeys.end(), key) != kReasoningKeys.end()) {
+    keys.clear();
+    for (const char* name : kReasoningKeys)
+      if (const Json* same = message.find(name); same != nullptr && *same == original)
+        keys.emplace_back(name);
   }
-  return variables;
+  if (std::none_of(keys.begin(), keys.end(),
+                   [&](const std::string& k) { return source.find(k) != std::string_view::npos; }))
+    fail("continue_final_message: the chat template does not read '{}'", key);
+  if (original.is_string()) {
+    for (const std::string& k : keys) message.set(k, original.as_string() + std::string(kContinueTag));
+    return original.as_string();
+  }
+  if (!original.is_array()) fail("continue_final_message: '{}' of the last message is no text", key);
+  auto& blocks = part->as_array();
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
+    Json* text = block->is_object() ? block->find("text") : nullptr;
+    if (text == nullptr || !text->is_string()) continue;
+    std::string last = text->as_string();
+    *text = Json(last + std::string(kContinueTag));
+    return last;
+  }
+  fail("continue_final_message: the last message has no text to continue");
 }
 
-std::string template_in(const Json& config, const std::string& path) {
-  const Json* source = config.find("chat_template");
-  if (source == nullptr || source->is_null()) return {};
-  if (source->is_string()) return source->as_string();
-  if (!source->is_array()) fail("{}: chat_template is neither text nor a list of templates", path);
-  for (const Json& entry : source->as_array())
-    if (entry.at("name").as_string() == "default") return entry.at("template").as_string();
-  fail("{}: chat_template has no entry named 'default'", path);
-}
-
-Json read_config(const std::string& directory) {
-  const std::string path = join_path(directory, "tokenizer_config.json");
-  return file_exists(path) ? Json::parse(read_file(path, 64 << 20), path) : Json::object();
+// Cuts the text where the tag stands.
+void cut_at_tag(RenderedChat& chat, const std::string& last) {
+  const std::string_view tag = jinja::strip(kContinueTag, "", true, true);
+  const size_t at = chat.text.rfind(tag);
+  if (at == std::string::npos || chat.text.find(jinja::strip(last, "", true, true)) == std::string::npos)
+    fail("continue_final_message: the chat template changes or leaves out the last message");
+  const bool keeps_blanks = chat.text.compare(at, kContinueTag.size(), kContinueTag) == 0;
+  chat.text.resize(at);
+  if (!keeps_blanks) chat.text.resize(jinja::strip(chat.text, "", false, true).size());
+  const auto size = static_cast<int64_t>(chat.text.size());
+  for (TextSpan& span : chat.generated) {
+    span.begin = std::min(span.begin, size);
+    span.end = std::min(span.end, size);
+  }
 }
 
 }  // namespace
@@ -82,12 +110,8 @@ struct ChatTemplate::Impl {
   std::shared_ptr<const jinja::Program> program;
 };
 
-ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
-ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
-ChatTemplate::~ChatTemplate() = default;
-
 ChatTemplate::ChatTemplate(std::string_view source, Json variables, const std::string& where) {
-  auto impl = std::make_unique<Impl>();
+  auto impl = std::make_shared<Impl>();
   impl->where = where;
   impl->variables = std::move(variables);
   if (static_cast<int64_t>(source.size()) > impl->limits.source_bytes)
@@ -102,57 +126,45 @@ ChatTemplate::ChatTemplate(std::string_view source, Json variables, const std::s
   impl_ = std::move(impl);
 }
 
-ChatTemplate ChatTemplate::from_directory(const std::string& directory) {
-  const Json config = read_config(directory);
-  std::string path = join_path(directory, "chat_template.jinja");
-  std::string source;
-  if (file_exists(path)) {
-    source = read_file(path, 4 << 20);
-  } else {
-    path = join_path(directory, "tokenizer_config.json");
-    source = template_in(config, path);
-    if (source.empty())
-      fail("{}: no chat template (neither chat_template.jinja nor chat_template in tokenizer_config.json)",
-           directory);
-  }
-  return ChatTemplate(source, special_tokens(config), path);
-}
-
-bool ChatTemplate::exists_in(const std::string& directory) {
-  if (file_exists(join_path(directory, "chat_template.jinja"))) return true;
-  const Json config = read_config(directory);
-  const Json* source = config.find("chat_template");
-  return source != nullptr && !source->is_null();
-}
-
 RenderedChat ChatTemplate::render(const Json& conversation, const RenderOptions& options) const {
+  const bool continues = !options.continue_final_message.empty();
+  if (continues && options.add_generation_prompt)
+    fail("continue_final_message and add_generation_prompt exclude each other");
   jinja::Meter meter(impl_->limits);
   const jinja::MeterScope scope(meter);
+  std::string last;
   try {
     jinja::Interpreter::Variables variables;
-    // transformers always passes these two.
-    variables.emplace_back("tools", jinja::Value());
-    variables.emplace_back("documents", jinja::Value());
+    // transformers always passes these.
+    for (const char* name : {"messages", "tools", "documents"}) variables.emplace_back(name, jinja::Value());
+    variables.emplace_back("add_generation_prompt", jinja::Value(options.add_generation_prompt));
     if (impl_->variables.is_object())
       for (const auto& [name, value] : impl_->variables.as_object())
         variables.emplace_back(name, jinja::Value::from_json(value));
     for (const auto& [name, value] : conversation.as_object()) {
+      if (name == "add_generation_prompt" && options.add_generation_prompt) continue;
+      if (name == "tools" || name == "documents") check_objects(value, name);
       if (name != "messages" || !value.is_array()) {
         variables.emplace_back(name, jinja::Value::from_json(value));
         continue;
       }
-      std::vector<jinja::Value> messages;
-      for (const Json& message : value.as_array())
-        messages.push_back(jinja::Value::from_json(with_reasoning_names(message)));
-      variables.emplace_back(name, jinja::Value::list(std::move(messages)));
+      check_objects(value, name);
+      Json messages = Json::array();
+      for (const Json& message : value.as_array()) messages.push_back(with_reasoning_names(message));
+      if (continues)
+        last = tag_final_message(messages, options.continue_final_message, impl_->program->source);
+      variables.emplace_back(name, jinja::Value::from_json(messages));
     }
-    variables.emplace_back("add_generation_prompt", jinja::Value(options.add_generation_prompt));
     jinja::Interpreter interpreter(*impl_->program, variables, options.now);
     jinja::Output output;
     interpreter.run(output);
     RenderedChat chat;
     chat.text = std::move(output.text);
-    for (const jinja::TextRange& r : output.generated) chat.generated.push_back({r.begin, r.end});
+    for (const jinja::TextRange& r : output.generated) {
+      chat.generated.push_back({r.begin, r.end});
+      chat.generated_messages.push_back(r.message);
+    }
+    if (continues) cut_at_tag(chat, last);
     return chat;
   } catch (const jinja::TemplateError& error) {
     fail("{}: chat template, {}: {}", impl_->where, place_of(impl_->program->source, error.offset),
@@ -162,6 +174,15 @@ RenderedChat ChatTemplate::render(const Json& conversation, const RenderOptions&
 
 bool ChatTemplate::has_generation_spans() const {
   return impl_->program->has_generation;
+}
+
+const std::string& ChatTemplate::where() const {
+  return impl_->where;
+}
+
+std::string ChatTemplate::variable(std::string_view name) const {
+  const Json* value = impl_->variables.is_object() ? impl_->variables.find(name) : nullptr;
+  return value != nullptr && value->is_string() ? value->as_string() : "";
 }
 
 }  // namespace serval

@@ -24,6 +24,9 @@ namespace serval {
 
 struct RenderOptions {
   bool add_generation_prompt = false;
+  // The last message stays open, so that a model goes on with it: the text ends with its value of this key
+  // ("content" as a rule). Not together with add_generation_prompt.
+  std::string continue_final_message{};
   std::optional<int64_t> now;  // Unix time that strftime_now shows; the system's clock where absent
 };
 
@@ -35,28 +38,29 @@ struct TextSpan {
 struct RenderedChat {
   std::string text;
   std::vector<TextSpan> generated;  // inside {% generation %}, in order
+  // Of each of them: the index of the message that was being written, -1 where that cannot be told.
+  std::vector<int64_t> generated_messages{};
 };
 
 class ChatTemplate {
  public:
-  // chat_template.jinja, else "chat_template" of tokenizer_config.json (a string, or a list of {name,
-  // template} of which "default" is taken). bos_token, eos_token and so on come from tokenizer_config.json.
-  static ChatTemplate from_directory(const std::string& directory);
+  // The template of that name in text/template_set.h, which says where it is looked for.
+  static ChatTemplate from_directory(const std::string& directory, const std::string& name = "");
   static bool exists_in(const std::string& directory);
   // `variables` are set for every rendering (bos_token, eos_token, ...). Errors carry `where`, line and
   // column.
   ChatTemplate(std::string_view source, Json variables, const std::string& where);
-  ChatTemplate(ChatTemplate&&) noexcept;
-  ChatTemplate& operator=(ChatTemplate&&) noexcept;
-  ~ChatTemplate();
 
   // Throws UserError where the template refuses the conversation (raise_exception) or fails, with its line.
   RenderedChat render(const Json& conversation, const RenderOptions& options = {}) const;
   bool has_generation_spans() const;  // the source holds a {% generation %} block
+  const std::string& where() const;   // as given, for messages
+  // A variable that is set for every rendering, "" where it is absent or no text.
+  std::string variable(std::string_view name) const;
 
  private:
   struct Impl;
-  std::unique_ptr<const Impl> impl_;
+  std::shared_ptr<const Impl> impl_;  // copies share it
 };
 
 }  // namespace serval

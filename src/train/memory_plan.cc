@@ -25,7 +25,7 @@ MemoryPlan memory_of(const TrainingSetup& setup, const SessionPlan& session) {
     plan.pinned_host = session.host_bytes();
   else if (session.host_bytes() > 0)
     plan.rows.push_back({"offloaded inputs", session.host_bytes()});
-  if (!on_gpu) plan.rows.push_back({"dataset", setup.data.dataset_bytes});
+  if (!on_gpu && setup.data.train) plan.rows.push_back({"dataset", setup.data.train->memory_bytes()});
   if (!on_gpu) plan.rows.push_back({"checkpoint copy", setup.checkpoint_copy_bytes});
   plan.rows.push_back({"fixed overhead", on_gpu ? kCudaOverheadBytes : kFixedOverheadBytes});
   for (const MemoryRow& row : plan.rows) plan.total += row.bytes;

@@ -143,7 +143,10 @@ void set_batch_inputs(Executor& executor, const MicroBatch& batch, float row_wei
   executor.set_input("cu_seqlens", batch.cu_seqlens);
   executor.set_input("label_rows", batch.label_rows);
   executor.set_input("labels", batch.labels);
-  executor.set_input("row_weights", std::vector<float>(batch.labels.size(), row_weight));
+  std::vector<float> weights = batch.weights;
+  weights.resize(batch.labels.size(), 1.0f);
+  for (float& weight : weights) weight *= row_weight;
+  executor.set_input("row_weights", weights);
 }
 
 std::vector<double> Session::sums() {
@@ -248,10 +251,15 @@ void Session::prepare(const StepBatch& batch, const StepSettings& settings,
   if (preparation_.graphs && !update_->captured()) update_->capture();
 }
 
-int64_t Session::start_micro_steps(const StepBatch& batch, const StepSettings& settings) {
-  int64_t labels = 0;
-  for (const MicroBatch& micro : batch.micro_batches) labels += micro.num_labels();
-  const float row_weight = labels > 0 ? static_cast<float>(1.0 / static_cast<double>(labels)) : 0.0f;
+StepLabels Session::start_micro_steps(const StepBatch& batch, const StepSettings& settings) {
+  StepLabels labels;
+  double weight = 0;
+  for (const MicroBatch& micro : batch.micro_batches) {
+    labels.count += micro.num_labels();
+    labels.weighted = labels.weighted || !micro.weights.empty();
+    weight += micro.label_weight();
+  }
+  const float row_weight = labels.count > 0 ? static_cast<float>(1.0 / weight) : 0.0f;
   if (prepared_)
     for (const MicroBatch& micro : batch.micro_batches) warm_up(executor_for(micro), micro, settings);
   for (size_t i = 0; i < batch.micro_batches.size(); ++i)
@@ -264,12 +272,12 @@ namespace {
 
 constexpr int64_t kSumsBytes = 4 * sizeof(double), kStatsBytes = 2 * sizeof(double);
 
-StepResult result_of(const double* sums, int64_t labels) {
+StepResult result_of(const double* sums, const StepLabels& labels) {
   StepResult result;
-  result.labels = labels;
-  if (labels > 0) {
-    result.loss = sums[1] / static_cast<double>(labels);
-    result.accuracy = sums[2] / static_cast<double>(labels);
+  result.labels = labels.count;
+  if (labels.count > 0) {
+    result.loss = labels.weighted ? sums[0] : sums[1] / static_cast<double>(labels.count);
+    result.accuracy = sums[2] / static_cast<double>(labels.count);
   }
   return result;
 }
@@ -277,7 +285,7 @@ StepResult result_of(const double* sums, int64_t labels) {
 }  // namespace
 
 StepResult Session::accumulate(const StepBatch& batch, const StepSettings& settings) {
-  const int64_t labels = start_micro_steps(batch, settings);
+  const StepLabels labels = start_micro_steps(batch, settings);
   return result_of(sums().data(), labels);
 }
 
@@ -285,7 +293,7 @@ void Session::start_step(const StepBatch& batch, const StepSettings& settings) {
   SERVAL_CHECK(in_flight_.size() < kMostInFlight, "a step is started before the last but one is collected");
   std::unique_ptr<Readback>& figures = figures_[next_slot_];
   if (figures == nullptr) figures = states_.device().make_readback(kSumsBytes + kStatsBytes);
-  const int64_t labels = start_micro_steps(batch, settings);
+  const StepLabels labels = start_micro_steps(batch, settings);
   figures->copy(0, states_.data("loss.sums"), kSumsBytes);
   states_.zero("loss.sums");
   update_->set_input("hyper",

@@ -85,6 +85,12 @@ struct SessionPreparation {
   bool measure_products = true;  // false: the library's first proposal, the same in every run
 };
 
+// The labels of an optimiser step. Where they do not all count alike, the loss is the weighted sum.
+struct StepLabels {
+  int64_t count = 0;
+  bool weighted = false;
+};
+
 class Session {
  public:
   Session(SessionPlan plan, Device& device);
@@ -130,14 +136,14 @@ class Session {
   void start_micro_step(Executor& executor, const MicroBatch& micro, float row_weight,
                         const StepSettings& settings, int64_t index);
   void warm_up(Executor& executor, const MicroBatch& micro, const StepSettings& settings);
-  int64_t start_micro_steps(const StepBatch& batch, const StepSettings& settings);  // returns the labels
+  StepLabels start_micro_steps(const StepBatch& batch, const StepSettings& settings);
   void configure(Executor& executor);
   std::vector<Executor*> executors();
   std::vector<double> sums();
 
   struct InFlight {
     size_t slot = 0;  // of figures_
-    int64_t labels = 0;
+    StepLabels labels;
   };
 
   SessionPlan plan_;

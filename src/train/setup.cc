@@ -62,28 +62,31 @@ void open_data(TrainingSetup& setup) {
       c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
   data.tokenizer = Tokenizer::from_directory(directory);
   if (ChatTemplate::exists_in(directory)) data.chat_template = ChatTemplate::from_directory(directory);
-  DatasetReadOptions options;
-  options.text_field = c.dataset_text_field;
-  options.examples.max_length = c.max_length;
-  options.examples.assistant_only_loss = c.assistant_only_loss;
-  options.examples.completion_only_loss = c.completion_only_loss;
-  const auto read = [&](const std::vector<std::string>& paths, const char* what) {
-    return read_examples(paths, options, *data.tokenizer, data.chat_template ? &*data.chat_template : nullptr,
-                         setup.model.config().vocab_size, what);
+  DatasetReadOptions options = read_options_of(c);
+  options.fingerprint = fingerprint_of_tokenizer(directory);
+  const auto read = [&](const std::vector<DatasetSource>& sources, const char* what) {
+    if (std::string_view(what) != "dataset") options.mix_strategy = "concat";
+    return read_examples(sources, options, *data.tokenizer,
+                         data.chat_template ? &*data.chat_template : nullptr, setup.model.config().vocab_size,
+                         what);
   };
   Examples train = read(c.dataset, "dataset");
-  data.dataset_bytes = train.num_tokens() * 4 + train.num_tokens() / 8;
+  data.cache_directory = options.cache.directory();
   if (c.preview > 0) log_info("{}", preview_examples(train, *data.tokenizer, c.preview, use_colour()));
+  options.examples.mask.prompt_loss_weight = 0;
   if (!c.eval_dataset.empty()) data.eval = read(c.eval_dataset, "eval_dataset");
+  const bool wrapped = c.packing_strategy == "wrapped";
   data.train = std::make_unique<BatchStream>(std::move(train),
                                              BatchOptions{.batch_size = c.per_device_train_batch_size,
                                                           .accumulation = c.gradient_accumulation_steps,
-                                                          .packing = c.packing,
+                                                          .packing = c.packing && !wrapped,
                                                           .max_length = c.max_length,
+                                                          .packing_window = c.packing_window,
                                                           .seed = static_cast<uint64_t>(c.data_seed)});
   if (c.packing)
     log_info("packing: {} rows of at most {} tokens, {:.1f} % filled", data.train->num_rows(), c.max_length,
-             100 * data.train->utilisation());
+             100.0 * static_cast<double>(data.train->examples().num_tokens()) /
+                 (static_cast<double>(data.train->num_rows()) * static_cast<double>(c.max_length)));
 }
 
 BatchCapacity bound_of(const TrainConfig& c, int64_t batch_size) {

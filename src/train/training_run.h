@@ -25,7 +25,7 @@ struct TrainingData {
   std::optional<ChatTemplate> chat_template;
   std::unique_ptr<BatchStream> train;
   std::optional<Examples> eval;
-  int64_t dataset_bytes = 0;  // of memory
+  std::string cache_directory;  // "": nothing is kept
 };
 
 struct TrainingSetup {

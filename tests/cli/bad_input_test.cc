@@ -29,7 +29,8 @@ Json change(const char* key, Json value) {
 TEST(BadInput, MissingFiles) {
   const std::string root = scratch_directory(), data = write_texts(root, 3), out = root + "/out";
   EXPECT_FAILS(run_serval(train_with(root + "/nothing", data, out)), 1, "nothing: no such directory");
-  EXPECT_FAILS(run_serval(train_with(tiny_model(), root + "/none.jsonl", out)), 1, "none.jsonl: cannot open");
+  EXPECT_FAILS(run_serval(train_with(tiny_model(), root + "/none.jsonl", out)), 1,
+               "none.jsonl: there is no such file or directory");
   EXPECT_FAILS(run_serval({"train", root + "/none.yaml"}), 1, "none.yaml: cannot open");
   EXPECT_FAILS(run_serval({"inspect", root + "/none"}), 1, "none: no such directory");
   EXPECT_FAILS(run_serval({"generate", "--model", tiny_model(), "--adapter", root, "--prompt", "x"}), 1,

@@ -38,6 +38,16 @@ const DatasetCase kDatasets[] = {
      "d.jsonl",
      "{\"prompt\": \"one \", \"completion\": \"two\"}\n",
      {"--completion-only-loss", "false"}},
+    {"ShareGpt",
+     "d.jsonl",
+     "{\"conversations\": [{\"from\": \"human\", \"value\": \"hi\"}, {\"from\": \"gpt\", \"value\": "
+     "\"yes\"}]}\n",
+     {"--last-turn-only"}},
+    {"Tokens", "d.jsonl", "{\"input_ids\": [5, 6, 7], \"labels\": [-100, 6, 7]}\n", {}},
+    {"Columns",
+     "d.jsonl",
+     "{\"q\": \"hi\", \"a\": \"yes\"}\n",
+     {"--dataset-columns", "question=q,answer=a", "--truncation-mode", "drop"}},
     {"PromptCompletionMessages",
      "d.jsonl",
      "{\"prompt\": [{\"role\": \"user\", \"content\": \"hi\"}], \"completion\": [{\"role\": \"assistant\", "

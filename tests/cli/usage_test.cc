@@ -11,7 +11,7 @@ TEST(Usage, HelpOfEveryVerb) {
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_EQ(run.err, "");
   for (const char* verb :
-       {"train", "plan", "generate", "chat", "eval", "inspect", "tokenize", "info", "bench"}) {
+       {"train", "plan", "generate", "chat", "eval", "inspect", "tokenize", "render", "info", "bench"}) {
     EXPECT_HAS(run.out, std::string("\n  ") + verb + " ");
     const Finished help = run_serval({verb, "--help"});
     EXPECT_EQ(help.exit_code, 0);

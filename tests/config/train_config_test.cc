@@ -31,7 +31,7 @@ std::string error_of(const std::string& yaml) {
 TEST(TrainConfig, Defaults) {
   const TrainConfig c = resolve(kBase).config;
   EXPECT_EQ(c.model_name_or_path, "m");
-  EXPECT_EQ(c.dataset, std::vector<std::string>{"d.jsonl"});
+  EXPECT_EQ(c.dataset, std::vector<DatasetSource>{{.path = "d.jsonl"}});
   EXPECT_TRUE(c.use_peft);
   EXPECT_EQ(c.lora_r, 16);
   EXPECT_EQ(c.lora_alpha, 16);
@@ -164,12 +164,21 @@ TEST(TrainConfig, EveryKeyReachesTheStruct) {
       value = "8GiB";
     } else if (key.kind == Kind::counts) {
       value = "{q: 3}";
+    } else if (key.kind == Kind::names) {
+      value = "{prompt: q}";
     }
     std::string yaml = key.name == "init"      ? "dataset: d.jsonl\n"
                        : key.name == "dataset" ? "model: m\n"
                                                : kBase;
     if (key.name == "model_name_or_path") yaml = "dataset: d.jsonl\n";
     yaml += key.name == "eval_dataset" ? "" : "eval_dataset: e\n";
+    // Keys that go with another one.
+    if (key.name == "instruction_part") yaml += "response_part: r\n";
+    if (key.name == "response_part") yaml += "instruction_part: i\n";
+    if (key.name == "packing_strategy") {
+      yaml += "packing: true\n";
+      value = "wrapped";
+    }
     if (key.name == "stochastic_rounding") {  // only beside an optimizer that rounds
       yaml += "optim: adamw_8bit\n";
       EXPECT_NE(resolve(yaml + "stochastic_rounding: true\n").config, resolve(yaml).config);

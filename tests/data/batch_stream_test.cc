@@ -57,6 +57,30 @@ TEST(MicroBatch, LabelsNeverCrossDocuments) {
   EXPECT_EQ(batch.labels, (std::vector<int32_t>{202, 2, 3}));
 }
 
+TEST(Examples, WeightsWhereTheyDiffer) {
+  Examples plain = make_examples({3});
+  EXPECT_FALSE(plain.weighted());
+  EXPECT_TRUE(make_micro_batch(plain, std::vector<int64_t>{0}).weights.empty());
+  Examples examples = make_examples({3});
+  examples.add(std::vector<int32_t>{1, 2, 3, 4}, {true, true, false, true},
+               std::vector<float>{0.5f, 0.5f, 9, 2});
+  examples.add(std::vector<int32_t>{5, 6}, {true, true});
+  plain.append(examples);
+  for (const Examples* all : {&examples, &plain}) {
+    const int64_t first = all->size() - 2;
+    EXPECT_TRUE(all->weighted());
+    EXPECT_EQ(all->weight(0, 2), 1);
+    EXPECT_EQ(all->weight(first, 0), 0.5f);
+    EXPECT_EQ(all->weight(first, 1), 0.5f);
+    EXPECT_EQ(all->weight(first, 3), 2);
+    EXPECT_EQ(all->weight(first + 1, 1), 1);
+    const MicroBatch batch = make_micro_batch(*all, std::vector<int64_t>{first + 1, first, 0});
+    EXPECT_EQ(batch.labels, (std::vector<int32_t>{6, 2, 4, 2}));
+    EXPECT_EQ(batch.weights, (std::vector<float>{1, 0.5f, 2, 1}));
+    EXPECT_EQ(batch.label_weight(), 4.5);
+  }
+}
+
 TEST(BatchStream, EveryDocumentOnceAnEpoch) {
   for (const bool packing : {false, true}) {
     BatchStream stream(make_examples(some_lengths(23)),
@@ -156,6 +180,36 @@ TEST(BatchStream, ResumeAtEveryStepEqualsNeverStopping) {
         ASSERT_EQ(resumed.next(), expected[i]) << stop << " " << i;
     }
   }
+}
+
+// More rows than a table is made of: another order, the same promises.
+TEST(BatchStream, ManyRows) {
+  Examples examples;
+  const int64_t rows = Permutation::kTableLimit + 100;
+  for (int64_t i = 0; i < rows; ++i)
+    examples.add(std::vector<int32_t>{static_cast<int32_t>(i), 1}, {false, true});
+  const BatchOptions options{.batch_size = 1000, .accumulation = 7, .seed = 4};
+  BatchStream stream(examples, options);
+  std::vector<bool> seen(static_cast<size_t>(rows), false);
+  std::optional<Json> state;
+  std::optional<StepBatch> after;
+  for (int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
+    if (step == 3) state = Json::parse(stream.state().dump(), "state");
+    const StepBatch batch = stream.next();
+    if (step == 3) after = batch;
+    for (const MicroBatch& micro : batch.micro_batches)
+      for (size_t i = 0; i < micro.input_ids.size(); i += 2) {
+        const auto row = static_cast<size_t>(micro.input_ids[i]);
+        ASSERT_FALSE(seen[row]);
+        seen[row] = true;
+      }
+  }
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), true), rows);
+  BatchStream resumed(examples, options);
+  resumed.restore(*state, "state");
+  EXPECT_EQ(resumed.next(), *after);
+  state->erase("order");
+  EXPECT_HAS(error_of([&] { resumed.restore(*state, "old/state.json"); }), "saved by an earlier Serval");
 }
 
 TEST(BatchStream, RestoreRefusesAnotherRun) {

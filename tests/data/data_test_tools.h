@@ -4,9 +4,11 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "support/test_data.h"
 
 namespace serval::testing {
@@ -28,6 +30,12 @@ std::string error_of(F&& f) {
   }
   ADD_FAILURE() << "no UserError was thrown";
   return {};
+}
+
+inline std::vector<int32_t> integers(const Json& json) {
+  std::vector<int32_t> result;
+  for (const Json& value : json.as_array()) result.push_back(static_cast<int32_t>(value.as_int()));
+  return result;
 }
 
 #define EXPECT_HAS(text, part) \

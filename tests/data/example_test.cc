@@ -12,6 +12,7 @@ namespace {
 
 using testing::error_of;
 using testing::fixture;
+using testing::integers;
 using testing::write_dataset;
 
 struct Model {
@@ -33,8 +34,12 @@ ExampleOptions options_of(const Json& json) {
   ExampleOptions options;
   for (const auto& [name, value] : json.as_object()) {
     if (name == "max_length") options.max_length = value.as_int();
-    if (name == "assistant_only_loss") options.assistant_only_loss = value.as_bool();
-    if (name == "completion_only_loss") options.completion_only_loss = value.as_bool();
+    if (name == "assistant_only_loss") options.mask.assistant_only_loss = value.as_bool();
+    if (name == "completion_only_loss") options.mask.completion_only_loss = value.as_bool();
+    if (name == "truncation_mode") options.truncation = truncation_from_name(value.as_string());
+    if (name == "instruction_part") options.mask.instruction_part = value.as_string();
+    if (name == "response_part") options.mask.response_part = value.as_string();
+    if (name == "last_turn_only") options.mask.last_turn_only = value.as_bool();
   }
   return options;
 }
@@ -44,12 +49,6 @@ std::vector<int32_t> labels_of(const Examples& examples, int64_t example) {
   for (size_t i = 0; i < labels.size(); ++i)
     if (!examples.trained(example, static_cast<int64_t>(i))) labels[i] = -100;
   return labels;
-}
-
-std::vector<int32_t> integers(const Json& json) {
-  std::vector<int32_t> result;
-  for (const Json& value : json.as_array()) result.push_back(static_cast<int32_t>(value.as_int()));
-  return result;
 }
 
 Json expected_cases() {
@@ -163,22 +162,159 @@ TEST(Example, RefusedOptions) {
   const auto error = [&](const std::string& data, const ExampleOptions& options) {
     return error_of([&] { tokenize(fixture("data/" + data), model, options); });
   };
-  EXPECT_HAS(error("text.jsonl", {.assistant_only_loss = true}), "assistant_only_loss needs conversations");
-  EXPECT_HAS(error("messages.jsonl", {.completion_only_loss = true}),
+  EXPECT_HAS(error("text.jsonl", {.mask = {.assistant_only_loss = true}}),
+             "assistant_only_loss needs conversations");
+  EXPECT_HAS(error("messages.jsonl", {.mask = {.completion_only_loss = true}}),
              "completion_only_loss needs rows with a prompt");
   const auto rows = open_dataset(fixture("data/messages.jsonl"));
   const DatasetShape shape = detect_shape(*rows, {.has_chat_template = true});
-  const ChatTemplate plain("{{ messages[0].content }}", Json::object(), "plain.jinja");
-  EXPECT_HAS(error_of([&] {
-               tokenize_dataset(*rows, shape, model.tokenizer, &plain, {.assistant_only_loss = true});
-             }),
-             "{% generation %}");
   const ChatTemplate refusing("{{ raise_exception('roles must alternate') }}", Json::object(),
                               "refusing.jinja");
   const std::string refused =
       error_of([&] { tokenize_dataset(*rows, shape, model.tokenizer, &refusing, {}); });
   EXPECT_HAS(refused, "messages.jsonl:1: ");
   EXPECT_HAS(refused, "roles must alternate");
+}
+
+// What is trained, in [[ ]], and where a weight is not 1, that weight before it.
+std::string marked(const TokenizedData& data, const Tokenizer& tokenizer, int64_t example = 0) {
+  std::string text;
+  float before = 0;
+  const auto ids = data.examples.ids(example);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto place = static_cast<int64_t>(i);
+    const float weight = data.examples.trained(example, place) ? data.examples.weight(example, place) : 0;
+    if (weight != before) {
+      if (before != 0) text += "]]";
+      if (weight != 0) text += weight == 1 ? "[[" : fmt::format("{}[[", weight);
+    }
+    before = weight;
+    text += tokenizer.decode(ids.subspan(i, 1));
+  }
+  return before != 0 ? text + "]]" : text;
+}
+
+struct Marked {
+  Model model{fixture("data/tokenizer_plain")};
+  std::string operator()(const std::string& row, const MaskOptions& mask) const {
+    const TokenizedData data =
+        tokenize(write_dataset(Json::parse(row, "row").dump() + "\n"), model, {.mask = mask});
+    return marked(data, model.tokenizer);
+  }
+};
+
+const char* const kTwoTurns =
+    R"({"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "the cat"},
+    {"role": "assistant", "content": "le chat"}, {"role": "user", "content": "Sure?"},
+    {"role": "assistant", "content": "No."}]})";
+
+TEST(Example, MasksByRoleAndTurn) {
+  const Marked masked;
+  const std::string head = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nthe cat<|im_end|>\n";
+  EXPECT_EQ(masked(kTwoTurns, {.assistant_only_loss = true}),
+            head +
+                "<|im_start|>assistant\n[[le chat<|im_end|>]]\n<|im_start|>user\nSure?<|im_end|>\n"
+                "<|im_start|>assistant\n[[No.<|im_end|>]]\n");
+  EXPECT_EQ(masked(kTwoTurns, {.last_turn_only = true}),
+            head +
+                "<|im_start|>assistant\nle chat<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n"
+                "<|im_start|>assistant\n[[No.<|im_end|>]]\n");
+  const std::string users = masked(kTwoTurns, {.train_on_roles = {"user"}});
+  EXPECT_HAS(users, "S<|im_end|>\n<|im_start|>user\n[[the cat<|im_end|>");
+  EXPECT_HAS(users, "<|im_start|>assistant\nle chat<|im_end|>\n<|im_start|>user\n[[Sure?<|im_end|>");
+  EXPECT_HAS(masked(kTwoTurns, {.train_on_roles = {"user", "assistant"}, .last_turn_only = true}),
+             "Sure?<|im_end|>\n<|im_start|>assistant\n[[No.<|im_end|>]]");
+}
+
+TEST(Example, MasksWithoutMarksInTheTemplate) {
+  const Model model(fixture("data/tokenizer_plain"));
+  const ChatTemplate plain(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+      Json::object(), "plain.jinja");
+  const auto rows = open_dataset(write_dataset(Json::parse(kTwoTurns, "row").dump()));
+  const DatasetShape shape = detect_shape(*rows, {.has_chat_template = true});
+  const TokenizedData data =
+      tokenize_dataset(*rows, shape, model.tokenizer, &plain, {.mask = {.assistant_only_loss = true}});
+  const std::string text = marked(data, model.tokenizer);
+  EXPECT_HAS(text, "<|im_start|>assistant\n[[le chat<|im_end|>");
+  EXPECT_HAS(text, "Sure?<|im_end|>\n<|im_start|>assistant\n[[No.<|im_end|>");
+  EXPECT_HAS(text, "]]<|im_start|>user\nSure?");
+}
+
+TEST(Example, WeightsOfMessagesAndOfPrompts) {
+  const Marked masked;
+  const char* row = R"({"messages": [{"role": "user", "content": "the cat"},
+      {"role": "assistant", "content": "le chat", "weight": 0}, {"role": "user", "content": "Sure?", "train": true},
+      {"role": "assistant", "content": "No.", "loss_weight": 0.5}]})";
+  const std::string text = masked(row, {.assistant_only_loss = true});
+  EXPECT_HAS(text, "<|im_start|>assistant\nle chat<|im_end|>\n<|im_start|>user\n[[Sure?<|im_end|>");
+  EXPECT_HAS(text, "<|im_start|>assistant\n0.5[[No.<|im_end|>]]");
+  EXPECT_EQ(masked(R"({"prompt": "the cat", "completion": " = le chat"})", {.prompt_loss_weight = 0.25}),
+            "0.25[[the cat]][[ = le chat<|endoftext|>]]");
+  // A message of weight 0 stays out even where prompts count a little.
+  EXPECT_HAS(masked(row, {.assistant_only_loss = true, .prompt_loss_weight = 0.25}),
+             "0.25[[<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n]]le chat<|im_end|>0.25[[");
+  // Answers of an Alpaca history are trained, the instructions are not.
+  EXPECT_EQ(masked(R"({"instruction": "Sure?", "output": "No.", "history": [["the cat", "le chat"]]})", {}),
+            "<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n[[le chat<|im_end|>]]\n"
+            "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n[[No.<|im_end|>\n]]");
+  EXPECT_HAS(masked(R"({"instruction": "Sure?", "output": "No.", "history": [["the cat", "le chat"]]})",
+                    {.last_turn_only = true}),
+             "assistant\nle chat<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n[[No.");
+}
+
+TEST(Example, SegmentsAreJoinedAsTheyStand) {
+  const Marked masked;
+  EXPECT_EQ(masked(R"({"segments": [{"label": false, "text": "the cat"}, {"label": true, "text": " le chat"},
+      {"label": false, "text": "\n"}, {"label": true, "text": "No.<|im_end|>"}]})",
+                   {}),
+            "the cat[[ le chat]]\n[[No.<|im_end|>]]");
+}
+
+TEST(Example, TruncationModes) {
+  const Model model(fixture("data/tokenizer_plain"));
+  const std::string path =
+      write_dataset("{\"text\": \"abc\"}\n{\"text\": \"The river Ann runs through the town\"}\n");
+  const auto run = [&](Truncation truncation) {
+    return tokenize(path, model, {.max_length = 6, .truncation = truncation});
+  };
+  const TokenizedData start = run(Truncation::keep_start), end = run(Truncation::keep_end),
+                      drop = run(Truncation::drop);
+  EXPECT_EQ(start.examples.length(1), 6);
+  EXPECT_EQ(end.examples.length(1), 6);
+  EXPECT_EQ(end.examples.ids(1).back(), *model.tokenizer.eos_id());
+  EXPECT_NE(start.examples.ids(1).back(), *model.tokenizer.eos_id());
+  EXPECT_HAS(end.notes[0], "tokens at their start");
+  EXPECT_EQ(drop.examples.size(), 1);
+  EXPECT_EQ(drop.statistics.over_long, 1);
+  EXPECT_HAS(drop.notes[0], "1 of 2 rows are longer than max_length 6 and are left out");
+  EXPECT_HAS(error_of([&] { run(Truncation::refuse); }), "rows.jsonl:2: the row has");
+  EXPECT_HAS(error_of([] { truncation_from_name("left"); }), "keep_start");
+}
+
+TEST(Example, NeverTwoBosTokens) {
+  const Model model(fixture("data/tokenizer_bos"));
+  const TokenizedData data =
+      tokenize(write_dataset("{\"text\": \"<|bos|>the cat\"}\n{\"text\": \"the cat\"}\n"), model, {});
+  EXPECT_EQ(std::vector<int32_t>(data.examples.ids(0).begin(), data.examples.ids(0).end()),
+            std::vector<int32_t>(data.examples.ids(1).begin(), data.examples.ids(1).end()));
+  EXPECT_EQ(data.statistics.double_bos, 1);
+  EXPECT_HAS(data.notes[0], "1 of 2 rows began with two BOS tokens");
+  const TokenizedData pair =
+      tokenize(write_dataset("{\"prompt\": \"<|bos|>the cat\", \"completion\": \" sat\"}\n"), model, {});
+  EXPECT_EQ(marked(pair, model.tokenizer), "<|bos|>the cat[[ sat<|endoftext|>]]");
+}
+
+TEST(Example, RefusedMasks) {
+  const Model model(fixture("data/tokenizer_plain"));
+  const auto error = [&](const std::string& data, const MaskOptions& mask) {
+    return error_of([&] { tokenize(fixture("data/" + data), model, {.mask = mask}); });
+  };
+  EXPECT_HAS(error("text.jsonl", {.train_on_roles = {"user"}}), "train_on_roles needs conversations");
+  EXPECT_HAS(error("messages.jsonl", {.response_part = "x"}), "belong together");
+  EXPECT_HAS(error("messages.jsonl", {.instruction_part = "@@", .response_part = "##"}),
+             "instruction_part and response_part must stand in the text");
 }
 
 }  // namespace

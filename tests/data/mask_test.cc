@@ -31,6 +31,22 @@ TEST(Masks, TokensInsideSpans) {
   EXPECT_EQ(tokens_inside(text, tokens, std::vector<TextSpan>{{4, 4}}), Mask(6, false));
 }
 
+TEST(Masks, ResponsesBetweenTexts) {
+  const std::vector<int32_t> q = {1, 2}, a = {3};
+  const auto mask = [&](std::vector<int32_t> ids, bool last) { return tokens_of_responses(ids, q, a, last); };
+  EXPECT_EQ(mask({9, 1, 2, 5, 3, 6, 7, 1, 2, 5, 3, 8}, false),
+            (Mask{false, false, false, false, false, true, true, false, false, false, false, true}));
+  EXPECT_EQ(mask({9, 1, 2, 5, 3, 6, 7, 1, 2, 5, 3, 8}, true),
+            (Mask{false, false, false, false, false, false, false, false, false, false, false, true}));
+  // What follows a response without an instruction between (a tool's answer, a second response) is in it.
+  EXPECT_EQ(mask({3, 6, 3, 7, 1, 9}, false), (Mask{false, true, true, true, true, true}));
+  EXPECT_EQ(mask({3, 6, 3, 7, 1, 9}, true), (Mask{false, false, false, true, true, true}));
+  EXPECT_EQ(mask({3, 1, 2, 3, 1, 2}, false), Mask(6, false));
+  EXPECT_EQ(mask({1, 2, 6}, false), Mask(3, false));
+  EXPECT_EQ(mask({1, 2, 6}, true), Mask(3, false));
+  EXPECT_EQ(mask({}, true), Mask());
+}
+
 TEST(Masks, TokensThatShareBytes) {
   // Two tokens of one character that both report its three bytes.
   const std::string text =

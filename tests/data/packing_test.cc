@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/json.h"
 #include "base/philox.h"
+#include "data/examples.h"
 #include "data_test_tools.h"
 
 namespace serval {
@@ -79,6 +81,97 @@ TEST(Packing, AsManyRowsAsTrl) {
     expect_valid(packing, lengths, one.at("capacity").as_int());
     EXPECT_EQ(packing.num_bins(), one.at("rows").as_int());
   }
+}
+
+// Documents whose token ids tell document and place, as in the fixture.
+Examples numbered_documents(const Json& lengths) {
+  Examples examples;
+  for (size_t d = 0; d < lengths.size(); ++d) {
+    std::vector<int32_t> ids;
+    for (int64_t t = 0; t < lengths.as_array()[d].as_int(); ++t)
+      ids.push_back(static_cast<int32_t>(100 * static_cast<int64_t>(d) + t));
+    examples.add(ids, std::vector<bool>(ids.size(), true));
+  }
+  return examples;
+}
+
+Examples pieces_of(const Examples& documents, int64_t capacity, bool wrapped) {
+  Examples result;
+  PieceSink sink(result, capacity, wrapped);
+  for (int64_t i = 0; i < documents.size(); ++i) {
+    std::vector<bool> trained;
+    std::vector<float> weights;
+    for (int64_t token = 0; token < documents.length(i); ++token) {
+      trained.push_back(documents.trained(i, token));
+      weights.push_back(documents.weight(i, token));
+    }
+    const bool plain = std::all_of(weights.begin(), weights.end(), [](float weight) { return weight == 1; });
+    sink.add(documents.ids(i), trained, plain ? std::span<const float>() : weights);
+  }
+  sink.finish();
+  return result;
+}
+
+TEST(Packing, PiecesAreTrls) {
+  const std::string path = testing::fixture("data/expected.json");
+  const Json expected = Json::parse(read_file(path), path).at("pieces");
+  ASSERT_EQ(expected.size(), 2u);
+  for (const Json& one : expected.as_array()) {
+    SCOPED_TRACE(one.at("strategy").as_string());
+    const bool wrapped = one.at("strategy") == Json("wrapped");
+    const int64_t capacity = one.at("capacity").as_int();
+    const Examples documents = numbered_documents(one.at("lengths"));
+    const Examples pieces = pieces_of(documents, capacity, wrapped);
+    std::multiset<std::vector<int32_t>> ours, trls;
+    std::vector<int64_t> lengths;
+    for (int64_t i = 0; i < pieces.size(); ++i) {
+      ours.emplace(pieces.ids(i).begin(), pieces.ids(i).end());
+      lengths.push_back(pieces.length(i));
+    }
+    // TRL keeps a piece of one token, which has no label.
+    for (const Json& row : one.at("rows").as_array()) {
+      for (const Json& piece : wrapped ? Json::Array{row} : row.as_array())
+        if (piece.size() > 1) trls.insert(testing::integers(piece));
+    }
+    EXPECT_EQ(ours, trls);
+    EXPECT_EQ(pieces.num_labels(), pieces.num_tokens() - pieces.size());
+    if (!wrapped) {
+      EXPECT_LE(pack_best_fit(lengths, capacity).num_bins(), static_cast<int64_t>(one.at("rows").size()));
+    }
+  }
+}
+
+TEST(Packing, PiecesKeepMaskAndWeights) {
+  Examples documents;
+  documents.add(std::vector<int32_t>{1, 2, 3}, {true, false, false});
+  documents.add(std::vector<int32_t>{4, 5, 6, 7, 8}, {true, false, true, true, false},
+                std::vector<float>{1, 1, 0.5f, 2, 1});
+  const Examples wrapped = pieces_of(documents, 4, true), split = pieces_of(documents, 3, false);
+  ASSERT_EQ(wrapped.size(), 2);
+  EXPECT_EQ(wrapped.labels(0), 1);  // token 4 follows those of another document
+  EXPECT_TRUE(wrapped.trained(0, 3));
+  EXPECT_EQ(wrapped.weight(0, 3), 1);
+  EXPECT_EQ(wrapped.weight(1, 1), 0.5f);
+  EXPECT_EQ(wrapped.weight(1, 2), 2);
+  EXPECT_EQ(wrapped.labels(1), 2);
+  // 1 2 3 and 7 8 have no label that something predicts.
+  ASSERT_EQ(split.size(), 1);
+  EXPECT_EQ(split.ids(0)[0], 4);
+  EXPECT_EQ(split.weight(0, 2), 0.5f);
+}
+
+TEST(Packing, WindowsArePackedByThemselves) {
+  std::vector<int64_t> lengths;
+  for (int64_t i = 0; i < 23; ++i) lengths.push_back(1 + i * 7 % 10);
+  for (const int64_t window : {1, 4, 10, 22, 23, 100}) {
+    const Packing packing = pack_best_fit(lengths, 10, window);
+    expect_valid(packing, lengths, 10);
+    for (int64_t bin = 0; bin < packing.num_bins(); ++bin)
+      for (const int64_t document : packing.documents(bin))
+        EXPECT_EQ(document / window, packing.documents(bin)[0] / window);
+  }
+  EXPECT_EQ(pack_best_fit(lengths, 10, 1).num_bins(), 23);
+  EXPECT_EQ(pack_best_fit(lengths, 10, 100).members, pack_best_fit(lengths, 10).members);
 }
 
 TEST(Packing, ManyDocumentsTakeLittleTime) {

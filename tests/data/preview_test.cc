@@ -31,7 +31,7 @@ TEST(Preview, Examples) {
   const auto rows = open_dataset(testing::fixture("data/messages.jsonl"));
   const DatasetShape shape = detect_shape(*rows, {.has_chat_template = true});
   const TokenizedData data =
-      tokenize_dataset(*rows, shape, tokenizer, &chat_template, {.assistant_only_loss = true});
+      tokenize_dataset(*rows, shape, tokenizer, &chat_template, {.mask = {.assistant_only_loss = true}});
   const std::string text = preview_examples(data.examples, tokenizer, 2, false);
   EXPECT_HAS(text,
              "<|im_start|>user\nWho sells bread in Belm?<|im_end|>\n<|im_start|>assistant\n"

@@ -53,6 +53,37 @@ TEST(ChatTemplate, EqualsJinja2) {
   EXPECT_GT(checked, 800);
 }
 
+// Random templates made by tests/reference/make_jinja_random_fixture.py.
+TEST(ChatTemplate, EqualsJinja2OnRandomTemplates) {
+  setenv("TZ", "UTC", 1);
+  const std::string path = testing::fixture("text/jinja_random.json");
+  const Json fixture = Json::parse(read_file(path), path);
+  RenderOptions options;
+  options.now = fixture.at("now").as_int();
+  int64_t rendered = 0, refused = 0;
+  for (const Json& expected : fixture.at("cases").as_array()) {
+    const std::string& source = expected.at("template").as_string();
+    SCOPED_TRACE(source);
+    try {
+      const std::string text =
+          ChatTemplate(source, Json::object(), "t").render(expected.at("context"), options).text;
+      ASSERT_FALSE(expected.contains("error")) << "gave " << text;
+      EXPECT_EQ(text, expected.at("text").as_string());
+      rendered++;
+    } catch (const UserError& error) {
+      // Integers beyond 64 bits and complex numbers are refused by design.
+      const std::string message = error.what();
+      const bool by_design = message.find("does not fit 64 bits") != std::string::npos ||
+                             message.find("complex number") != std::string::npos ||
+                             message.find("unhashable type: 'slice'") != std::string::npos;
+      EXPECT_TRUE(expected.contains("error") || by_design) << message;
+      refused++;
+    }
+  }
+  EXPECT_GT(rendered, 80);
+  EXPECT_GT(refused, 50);
+}
+
 TEST(ChatTemplate, SpansSurviveMacrosAndSetBlocks) {
   const auto spans = [](const char* source) {
     return ChatTemplate(source, Json::object(), "t").render(Json::object()).generated;
@@ -103,6 +134,15 @@ TEST(ChatTemplate, RunsOutOfNothing) {
       "{{ '{:1000000000}'.format(1) }}",
       "{{ 'x'.ljust(10 ** 15) }}",
       "{{ 'x' | indent(10 ** 15) }}",
+      "{{ '%.1000000000f' % 1 }}",
+      "{{ '%*d' % (10 ** 9, 1) }}",
+      "{{ ('a@' * 2000000) | urlize | nope }}",
+      "{{ ('x ' * 3000000) | pprint }}",
+      "{{ ('a ' * 4000000) | wordwrap(3) }}",
+      "{{ ('a' * 1000000,) * 1000 }}",
+      "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+      "{{ [1] | slice(10 ** 12) | list }}",
+      "{{ ('{0[0]' ~ '[0]' * 500000 ~ '}').format([1]) }}",
       "{% set ns = namespace(s='xxxxxxxxxx') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor "
       "%}",
       "{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('', ns.s) %}{% "

@@ -114,6 +114,6 @@ struct Program {
 };
 
 // Names that the evaluator itself looks up; they come first in Program::names.
-enum KnownName : NameId { kLoop = 0, kCaller = 1, kKwargs = 2, kVarargs = 3, kSelf = 4 };
+enum KnownName : NameId { kLoop = 0, kCaller = 1, kKwargs = 2, kVarargs = 3, kSelf = 4, kMessages = 5 };
 
 }  // namespace serval::jinja

@@ -49,6 +49,23 @@ class AttributePath {
   std::optional<Value> otherwise_;
 };
 
+// A lazy filter: it fails when one asks for the item that cannot be made, not before.
+template <class Fill>
+Value lazily(Fill&& fill) {
+  std::vector<Value> items;
+  std::optional<TemplateError> error;
+  try {
+    fill(items);
+  } catch (const TemplateError& raised) {
+    const Meter* meter = current_meter();
+    if (meter != nullptr && meter->work > meter->limits.work) throw;
+    error = raised;
+  }
+  Value lazy = Value::iterator(std::move(items));
+  lazy.iterator().error = std::move(error);
+  return lazy;
+}
+
 Value fold_case(const Value& value, bool case_sensitive) {
   return value.is_string() && !case_sensitive ? Value(to_lower(value.text())) : value;
 }
@@ -78,8 +95,10 @@ Value default_filter(Interpreter&, const Value& input, const Arguments& argument
 Value items_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   bind("items", arguments, {}, 0);
   if (input.is_undefined()) return Value::iterator({});
-  if (!input.is_dict()) raise("Can only get item pairs from a mapping.");
-  return Value::iterator(items_of(interpreter.call(interpreter.attribute(input, "items"), {})));
+  return lazily([&](std::vector<Value>& items) {
+    if (!input.is_dict()) raise("Can only get item pairs from a mapping.");
+    items = items_of(interpreter.call(interpreter.attribute(input, "items"), {}));
+  });
 }
 
 Value dictsort(Interpreter&, const Value& input, const Arguments& arguments) {
@@ -121,15 +140,15 @@ Value sort(Interpreter& interpreter, const Value& input, const Arguments& argume
 Value unique(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Bound b = bind("unique", arguments, {"case_sensitive", "attribute"}, 0);
   const AttributePath path(interpreter, b.value(1));
-  Dict seen;
-  std::vector<Value> items;
-  for (const Value& item : items_of(input)) {
-    const Value key = fold_case(path(item), b.boolean(0, false));
-    if (seen.find(key) != nullptr) continue;
-    seen.set(key, Value());
-    items.push_back(item);
-  }
-  return Value::iterator(std::move(items));
+  return lazily([&](std::vector<Value>& items) {
+    Dict seen;
+    for (const Value& item : items_of(input)) {
+      const Value key = fold_case(path(item), b.boolean(0, false));
+      if (seen.find(key) != nullptr) continue;
+      seen.set(key, Value());
+      items.push_back(item);
+    }
+  });
 }
 
 template <bool Largest>
@@ -168,6 +187,7 @@ Value first(Interpreter&, const Value& input, const Arguments& arguments) {
   if (input.is_iterator()) {
     Iterator& walk = input.iterator();
     if (walk.position < walk.items.size()) return walk.items[walk.position++];
+    walk.require_end();
     return Value::undefined("No first item, sequence was empty.");
   }
   const std::vector<Value> items = items_of(input);
@@ -183,7 +203,6 @@ std::vector<Value> reversible(const Value& input) {
 
 Value last(Interpreter&, const Value& input, const Arguments& arguments) {
   bind("last", arguments, {}, 0);
-  if (input.is_undefined()) raise("'Undefined' object is not reversible");
   const std::vector<Value> items = reversible(input);
   return items.empty() ? Value::undefined("No last item, sequence was empty.") : items.back();
 }
@@ -214,31 +233,30 @@ Value sum(Interpreter& interpreter, const Value& input, const Arguments& argumen
 
 Value batch(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound b = bind("batch", arguments, {"linecount", "fill_with"}, 1);
-  const int64_t size = b.integer(0, 1);
-  std::vector<Value> batches, current;
-  for (const Value& item : items_of(input)) {
-    if (static_cast<int64_t>(current.size()) == size)
-      batches.push_back(Value::list(std::exchange(current, {})));
-    current.push_back(item);
-  }
-  if (!current.empty()) {
-    if (b.has(1) && !b.value(1).is_none() && static_cast<int64_t>(current.size()) < size) {
-      check_text_size(static_cast<int64_t>(sizeof(Value)), size);
-      current.resize(static_cast<size_t>(size), b.value(1));
+  return lazily([&](std::vector<Value>& batches) {
+    std::vector<Value> current;
+    for (const Value& item : items_of(input)) {
+      if (equal(Value(static_cast<int64_t>(current.size())), b.value(0)))
+        batches.push_back(Value::list(std::exchange(current, {})));
+      current.push_back(item);
+    }
+    if (current.empty()) return;
+    if (b.has(1) && !b.value(1).is_none()) {
+      const int64_t size = b.integer(0, 1);
+      if (static_cast<int64_t>(current.size()) < size) {
+        check_text_size(static_cast<int64_t>(sizeof(Value)), size);
+        current.resize(static_cast<size_t>(size), b.value(1));
+      }
     }
     batches.push_back(Value::list(std::move(current)));
-  }
-  return Value::iterator(std::move(batches));
+  });
 }
 
-Value slice_filter(Interpreter&, const Value& input, const Arguments& arguments) {
-  const Bound b = bind("slice", arguments, {"slices", "fill_with"}, 1);
+void cut_into(const std::vector<Value>& items, const Bound& b, std::vector<Value>& parts) {
   const int64_t slices = b.integer(0, 1);
-  const std::vector<Value> items = items_of(input);
   const auto size = static_cast<int64_t>(items.size());
   if (slices == 0) raise("integer division or modulo by zero");
   check_text_size(static_cast<int64_t>(sizeof(Sequence) + sizeof(Value)), std::max<int64_t>(slices, 0));
-  std::vector<Value> parts;
   int64_t at = 0;
   for (int64_t i = 0; i < slices; i++) {
     const int64_t count = size / slices + (i < size % slices ? 1 : 0);
@@ -247,7 +265,11 @@ Value slice_filter(Interpreter&, const Value& input, const Arguments& arguments)
     if (b.has(1) && !b.value(1).is_none() && i >= size % slices) part.push_back(b.value(1));
     parts.push_back(Value::list(std::move(part)));
   }
-  return Value::iterator(std::move(parts));
+}
+
+Value slice_filter(Interpreter&, const Value& input, const Arguments& arguments) {
+  const Bound b = bind("slice", arguments, {"slices", "fill_with"}, 1);
+  return lazily([&](std::vector<Value>& parts) { cut_into(items_of(input), b, parts); });
 }
 
 Value groupby(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
@@ -299,41 +321,45 @@ Arguments rest_of(const Arguments& arguments, size_t skip) {
   return rest;
 }
 
-Value map(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  if (!input.truthy()) return Value::iterator({});
-  std::vector<Value> items;
+void fill_map(Interpreter& interpreter, const Value& input, const Arguments& arguments,
+              std::vector<Value>& items) {
+  if (!input.truthy()) return;
   if (arguments.positional.empty() && !arguments.keyword.empty()) {
     const Bound b = bind("map", arguments, {"attribute", "default"}, 1);
     std::optional<Value> otherwise;
     if (b.has(1) && !b.value(1).is_none()) otherwise = b.value(1);
     const AttributePath path(interpreter, b.value(0), otherwise);
     for (const Value& item : items_of(input)) items.push_back(path(item));
-    return Value::iterator(std::move(items));
+    return;
   }
   if (arguments.positional.empty()) raise("map requires a filter argument");
   const std::string name = require_string(arguments.positional[0], "the name of a filter");
   const Arguments rest = rest_of(arguments, 1);
   for (const Value& item : items_of(input)) items.push_back(interpreter.apply_filter(name, item, rest));
-  return Value::iterator(std::move(items));
+}
+
+Value map(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
+  return lazily([&](std::vector<Value>& items) { fill_map(interpreter, input, arguments, items); });
 }
 
 // select, reject, selectattr, rejectattr.
 template <bool Keep, bool OfAttribute>
 Value select(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  if (!input.truthy()) return Value::iterator({});
-  constexpr size_t kFirst = OfAttribute ? 1 : 0;
-  if (OfAttribute && arguments.positional.empty()) raise("Missing parameter for attribute name");
-  const AttributePath path(interpreter, OfAttribute ? arguments.positional[0] : Value());
-  const bool has_test = arguments.positional.size() > kFirst;
-  const std::string test = has_test ? require_string(arguments.positional[kFirst], "the name of a test") : "";
-  const Arguments rest = has_test ? rest_of(arguments, kFirst + 1) : Arguments{};
-  std::vector<Value> items;
-  for (const Value& item : items_of(input)) {
-    const Value subject = path(item);
-    const bool passed = has_test ? interpreter.apply_test(test, subject, rest) : subject.truthy();
-    if (passed == Keep) items.push_back(item);
-  }
-  return Value::iterator(std::move(items));
+  return lazily([&](std::vector<Value>& items) {
+    if (!input.truthy()) return;
+    constexpr size_t kFirst = OfAttribute ? 1 : 0;
+    if (OfAttribute && arguments.positional.empty()) raise("Missing parameter for attribute name");
+    const AttributePath path(interpreter, OfAttribute ? arguments.positional[0] : Value());
+    const bool has_test = arguments.positional.size() > kFirst;
+    const std::string test =
+        has_test ? require_string(arguments.positional[kFirst], "the name of a test") : "";
+    const Arguments rest = has_test ? rest_of(arguments, kFirst + 1) : Arguments{};
+    for (const Value& item : items_of(input)) {
+      const Value subject = path(item);
+      const bool passed = has_test ? interpreter.apply_test(test, subject, rest) : subject.truthy();
+      if (passed == Keep) items.push_back(item);
+    }
+  });
 }
 
 constexpr std::array kSequenceFilters = std::to_array<FilterEntry>({
@@ -371,7 +397,8 @@ std::span<const FilterEntry> sequence_filters() {
 }
 
 const FilterEntry* find_filter(std::string_view name) {
-  for (const std::span<const FilterEntry> table : {text_filters(), number_filters(), sequence_filters()})
+  for (const std::span<const FilterEntry> table :
+       {text_filters(), number_filters(), sequence_filters(), html_filters(), layout_filters()})
     for (const FilterEntry& filter : table)
       if (filter.name == name) return &filter;
   return nullptr;

@@ -107,15 +107,15 @@ Value indent(Interpreter&, const Value& input, const Arguments& arguments) {
 
 Value truncate(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound b = bind("truncate", arguments, {"length", "killwords", "end", "leeway"}, 0);
-  const std::string text = require_string(input, "the value to truncate");
   const int64_t most = b.integer(0, 255);
   const int64_t leeway = b.has(3) && !b.value(3).is_none() ? b.integer(3, 5) : 5;
   const std::string end = b.text(2, "...", "end");
   const int64_t end_length = count_code_points(end);
   if (most < end_length) raise("expected length >= {}, got {}", end_length, most);
   if (leeway < 0) raise("expected leeway >= 0, got {}", leeway);
-  const int64_t size = count_code_points(text);
+  const int64_t size = length(input);
   if (size <= most || size - most <= leeway) return input;
+  const std::string text = require_string(input, "the value to truncate");
   std::string kept = text.substr(0, byte_offset(text, most - end_length));
   if (!b.boolean(1, false)) {
     const size_t blank = kept.rfind(' ');
@@ -131,7 +131,7 @@ Value wordcount(Interpreter&, const Value& input, const Arguments& arguments) {
   bool in_word = false;
   for (size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    const bool is_word = c == '_' || is_alphabetic(c) || is_numeric(c);
+    const bool is_word = c == '_' || is_alphanumeric(c);
     if (is_word && !in_word) words++;
     in_word = is_word;
   }
@@ -258,10 +258,17 @@ Value absolute(Interpreter&, const Value& input, const Arguments& arguments) {
 std::string clean_number(const std::string& text) {
   std::string out;
   const std::string_view body = strip(text, "", true, true);
-  for (size_t i = 0; i < body.size(); i++) {
-    const bool between = body[i] == '_' && i > 0 && i + 1 < body.size() && std::isalnum(body[i - 1]) != 0 &&
-                         std::isalnum(body[i + 1]) != 0;
-    if (!between) out += body[i];
+  for (size_t i = 0; i < body.size();) {
+    const size_t begin = i;
+    const int digit = decimal_value(next_code_point(body, i));
+    const bool between = body[begin] == '_' && begin > 0 && i < body.size() &&
+                         std::isalnum(static_cast<unsigned char>(body[begin - 1])) != 0 &&
+                         std::isalnum(static_cast<unsigned char>(body[i])) != 0;
+    if (between) continue;
+    if (digit >= 0)
+      out += static_cast<char>('0' + digit);
+    else
+      out += body.substr(begin, i - begin);
   }
   return out;
 }

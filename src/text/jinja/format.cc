@@ -75,6 +75,17 @@ std::string group_digits(const std::string& digits, char separator, size_t every
   return out + digits.substr(whole);
 }
 
+// Digits in groups, with zeros before them up to the width where the field is filled so.
+std::string group_in_field(std::string digits, const std::string& head, const Spec& spec, size_t every) {
+  std::string grouped = group_digits(digits, spec.grouping, every);
+  if (spec.fill != "0" || spec.align != '=') return grouped;
+  while (static_cast<int64_t>(head.size() + grouped.size()) < spec.width) {
+    digits.insert(0, 1, '0');
+    grouped = group_digits(digits, spec.grouping, every);
+  }
+  return grouped;
+}
+
 // `text` in a field: sign and prefix come before the padding where the alignment is '='.
 std::string pad(const std::string& head, const std::string& text, const Spec& spec, char default_align) {
   const int64_t missing = spec.width - count_code_points(head) - count_code_points(text);
@@ -104,12 +115,14 @@ std::string sign_text(bool negative, char sign) {
 Spec parse_spec(std::string_view text) {
   Spec spec;
   size_t i = 0;
+  bool has_fill = false;
   const auto is_align = [](char c) { return c == '<' || c == '>' || c == '=' || c == '^'; };
   if (!text.empty()) {
     size_t after = 0;
     next_code_point(text, after);
     if (after < text.size() && is_align(text[after])) {
       spec.fill = text.substr(0, after);
+      has_fill = true;
       spec.align = text[after];
       i = after + 1;
     } else if (is_align(text[0])) {
@@ -122,12 +135,10 @@ Spec parse_spec(std::string_view text) {
   };
   if (const char sign = next("+- "); sign != '\0') spec.sign = sign;
   spec.alternate = next("#") != '\0';
-  if (next("0") != '\0') {
+  if (!has_fill && next("0") != '\0') {
     spec.zero = true;
-    if (spec.align == '\0') {
-      spec.fill = "0";
-      spec.align = '=';
-    }
+    spec.fill = "0";
+    if (spec.align == '\0') spec.align = '=';
   }
   spec.width = read_number(text, i);
   spec.grouping = next(",_");
@@ -165,15 +176,17 @@ std::string format_integer(int64_t value, const Spec& spec) {
       break;
     case 'c': {
       std::string c;
+      if (value < 0 || value > 0x10FFFF) raise("%c arg not in range(0x110000)");
       append_code_point(c, static_cast<char32_t>(value));
-      return pad("", c, spec, '<');
+      return pad("", c, spec, '>');
     }
     default:
       raise("Unknown format code '{}' for object of type 'int'", spec.type);
   }
   std::string digits = print_magnitude(value, base, spec.type == 'X');
-  if (spec.grouping != '\0') digits = group_digits(digits, spec.grouping, base == 10 ? 3 : 4);
-  return pad(sign_text(value < 0, spec.sign) + (spec.alternate ? prefix : ""), digits, spec, '>');
+  const std::string head = sign_text(value < 0, spec.sign) + (spec.alternate ? prefix : "");
+  if (spec.grouping != '\0') digits = group_in_field(std::move(digits), head, spec, base == 10 ? 3 : 4);
+  return pad(head, digits, spec, '>');
 }
 
 std::string format_real(double value, const Spec& spec) {
@@ -213,8 +226,9 @@ std::string format_real(double value, const Spec& spec) {
   }
   const bool negative = text[0] == '-';
   if (negative) text.erase(0, 1);
-  if (spec.grouping != '\0') text = group_digits(text, spec.grouping, 3);
-  return pad(sign_text(negative, spec.sign), text, spec, '>');
+  const std::string head = sign_text(negative, spec.sign);
+  if (spec.grouping != '\0') text = group_in_field(std::move(text), head, spec, 3);
+  return pad(head, text, spec, '>');
 }
 
 std::string format_text(const std::string& text, const Spec& spec) {
@@ -264,7 +278,10 @@ class PercentFormatter {
         continue;
       }
       i++;
-      out += conversion(i);
+      if (i < format_.size() && format_[i] == '%')
+        out += format_[i++];
+      else
+        out += conversion(i);
       check_text_size(static_cast<int64_t>(out.size()));
     }
     if (used_ < values_.size() && !is_mapping_) raise("not all arguments converted during string formatting");
@@ -330,7 +347,6 @@ class PercentFormatter {
     if (i >= format_.size()) raise("incomplete format");
     spec.type = format_[i++];
     spec.align = left ? '<' : '>';
-    if (spec.type == '%') return "%";
     const Value& value = named.has_value() ? (used_ = values_.size(), *named) : next();
     return convert(value, spec, left);
   }
@@ -350,6 +366,7 @@ class PercentFormatter {
         if (value.is_string() && length(value) == 1) return pad("", value.text(), spec, '>');
         if (!value.is_integral()) raise("%c requires int or char");
         std::string c;
+        if (value.as_int() < 0 || value.as_int() > 0x10FFFF) raise("%c arg not in range(0x110000)");
         append_code_point(c, static_cast<char32_t>(value.as_int()));
         return pad("", c, spec, '>');
       }

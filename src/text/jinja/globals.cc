@@ -62,6 +62,28 @@ Value dict(Interpreter&, const Arguments& arguments) {
   return Value(make_dict("dict", arguments));
 }
 
+// dict(...), and dict.fromkeys(keys, value).
+struct DictType : Callable {
+  DictType() : Callable("dict") {}
+  Value call(Interpreter& interpreter, const Arguments& arguments) override {
+    return dict(interpreter, arguments);
+  }
+  bool has_attribute(std::string_view what) const override { return what == "fromkeys"; }
+  Value attribute(std::string_view) override {
+    return make_function("fromkeys", [](Interpreter&, const Arguments& arguments) {
+      if (!arguments.keyword.empty()) raise("dict.fromkeys() takes no keyword arguments");
+      const Bound b = bind("fromkeys", arguments, {"iterable", "value"}, 1);
+      auto result = std::make_shared<Dict>();
+      for (const Value& key : items_of(b.value(0))) result->set(key, b.value(1));
+      return Value(std::move(result));
+    });
+  }
+};
+
+Value unavailable(Interpreter&, const Arguments&) {
+  raise("lipsum() gives another text each time, which a chat template must not");
+}
+
 Value name_space(Interpreter& interpreter, const Arguments& arguments) {
   std::shared_ptr<Dict> attributes = make_dict("namespace", arguments);
   for (const auto& [key, value] : attributes->entries)
@@ -155,7 +177,8 @@ std::vector<std::pair<std::string, Value>> global_functions() {
     functions.emplace_back(name, make_function(name, function));
   };
   add("range", range);
-  add("dict", dict);
+  functions.emplace_back("dict", Value(std::shared_ptr<Callable>(std::make_shared<DictType>())));
+  add("lipsum", unavailable);
   add("namespace", name_space);
   add("raise_exception", raise_exception);
   add("strftime_now", strftime_now);

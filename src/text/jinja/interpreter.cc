@@ -23,7 +23,7 @@ void Output::append(const Value& value) {
   if (value.is_string())
     for (const TextRange& r : value.string().generated) {
       const auto shift = static_cast<int64_t>(text.size());
-      generated.push_back({r.begin + shift, r.end + shift});
+      generated.push_back({r.begin + shift, r.end + shift, r.message});
     }
   if (value.is_string())
     append(std::string_view(value.text()));
@@ -122,7 +122,7 @@ struct TemplateSelf : Callable {
   Value attribute(std::string_view block) override {
     return Value(std::make_shared<BlockCall>(std::string(block), *find(block), scope));
   }
-  std::string describe() const override { return "<TemplateReference>"; }
+  std::string describe() const override { return "<TemplateReference None>"; }
   const Program& program;
   std::shared_ptr<Scope> scope;
 };
@@ -371,7 +371,35 @@ void Interpreter::run_generation(const Stmt& statement) {
   const auto begin = static_cast<int64_t>(output_->text.size());
   const auto size = static_cast<int64_t>(buffer.text.size());
   output_->append(captured(buffer));
-  output_->generated.push_back({begin, begin + size});
+  output_->generated.push_back({begin, begin + size, current_message()});
+}
+
+// The innermost loop over `messages`, else the innermost variable that is one of them, tells.
+int64_t Interpreter::current_message() const {
+  const std::optional<Value>& messages = globals_[kMessages];
+  if (!messages.has_value() || !messages->is_sequence()) return -1;
+  const std::vector<Value>& list = messages->sequence().items;
+  const auto index_of = [&](const Value& value) -> int64_t {
+    if (value.is_dict())
+      for (size_t i = 0; i < list.size(); i++)
+        if (list[i].identity() == value.identity()) return static_cast<int64_t>(i);
+    return -1;
+  };
+  for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get())
+    for (const auto& [id, value] : scope->variables) {
+      if (id != kLoop || !value.is_callable()) continue;
+      const auto* loop = dynamic_cast<const LoopObject*>(&value.callable());
+      if (loop == nullptr) continue;
+      const Value& item = loop->current();
+      if (const int64_t i = index_of(item); i >= 0) return i;
+      if (item.is_sequence())
+        for (const Value& part : item.sequence().items)
+          if (const int64_t i = index_of(part); i >= 0) return i;
+    }
+  for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get())
+    for (const auto& entry : scope->variables)
+      if (const int64_t i = index_of(entry.second); i >= 0) return i;
+  return -1;
 }
 
 Value Interpreter::run_block(const Stmt& block, const std::shared_ptr<Scope>& scope) {

@@ -79,6 +79,7 @@ class Interpreter {
   void run_output(const Stmt& statement);
   void run_call_block(const Stmt& statement);
   void run_generation(const Stmt& statement);
+  int64_t current_message() const;
   // Runs `body` in a scope of its own into a buffer of its own.
   Flow capture(const Block& body, Output& output);
   Value captured(Output& output) const;

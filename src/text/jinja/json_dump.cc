@@ -59,14 +59,14 @@ class Dumper {
 
   void write_string(const std::string& text) {
     spend_bytes(static_cast<int64_t>(text.size()));
-    if (!style_.ensure_ascii || is_ascii(text)) {
+    if (!style_.ensure_ascii) {
       out_ += json_quote(text);
       return;
     }
     const std::string quoted = json_quote(text);
     for (size_t i = 0; i < quoted.size();) {
       const char32_t c = next_code_point(quoted, i);
-      if (c < 0x80) {
+      if (c < 0x7F) {
         out_ += static_cast<char>(c);
       } else if (c < 0x10000) {
         out_ += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));

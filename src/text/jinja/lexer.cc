@@ -186,11 +186,16 @@ class Lexer {
 
   void read_name() {
     const size_t begin = position_;
+    bool is_identifier = true;
     while (position_ < source_.size() && is_word(source_[position_])) {
       size_t next = position_;
-      if (is_space(next_code_point(source_, next))) break;
+      const char32_t c = next_code_point(source_, next);
+      if (!continues_identifier(c) && !is_alphanumeric(c)) break;
+      is_identifier = is_identifier && (position_ == begin ? starts_identifier(c) : continues_identifier(c));
       position_ = next;
     }
+    if (position_ == begin) error_unexpected();
+    if (!is_identifier) error(begin, "Invalid character in identifier");
     push(TokenType::name, begin).text = source_.substr(begin, position_ - begin);
   }
 
@@ -209,6 +214,10 @@ class Lexer {
       position_ += op.size();
       return;
     }
+    error_unexpected();
+  }
+
+  [[noreturn]] void error_unexpected() const {
     size_t next = position_;
     next_code_point(source_, next);
     error(position_, fmt::format("unexpected char '{}'", source_.substr(position_, next - position_)));

@@ -32,8 +32,8 @@ template <class... Args>
 
 struct Limits {
   int64_t source_bytes = 1 << 20;
-  int64_t work = 8'000'000;          // evaluation steps, plus one for each 128 bytes of text handled
-  int64_t memory_bytes = 256 << 20;  // alive at one time
+  int64_t work = 5'000'000;          // evaluation steps, plus one for each 128 bytes of text handled
+  int64_t memory_bytes = 160 << 20;  // alive at one time
   int64_t output_bytes = 64 << 20;
   int64_t range_items = 100'000;  // as jinja2's sandbox
   int nesting = 600;              // statements, expressions and macro calls open at one time

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <functional>
 #include <span>
 
@@ -46,7 +48,7 @@ Value cut(const Value& self, std::string_view part) {
   const auto size = static_cast<int64_t>(part.size());
   for (const TextRange& r : whole.generated) {
     const TextRange clipped{std::clamp<int64_t>(r.begin - begin, 0, size),
-                            std::clamp<int64_t>(r.end - begin, 0, size)};
+                            std::clamp<int64_t>(r.end - begin, 0, size), r.message};
     text->generated.push_back(clipped);
   }
   return Value::string(std::move(text));
@@ -308,10 +310,6 @@ Value every(Interpreter&, const Value& self, const Arguments& arguments) {
   return Value(true);
 }
 
-bool is_alphanumeric(char32_t c) {
-  return is_alphabetic(c) || is_numeric(c);
-}
-
 // All cased characters are of one case, and there is one.
 template <bool (*Wanted)(char32_t), bool (*Other)(char32_t)>
 Value cased(Interpreter&, const Value& self, const Arguments& arguments) {
@@ -359,9 +357,62 @@ Value isidentifier(Interpreter&, const Value& self, const Arguments& arguments) 
   for (size_t i = 0; i < text.size();) {
     const bool first = i == 0;
     const char32_t c = next_code_point(text, i);
-    if (c != '_' && !is_alphabetic(c) && (first || !is_decimal(c))) return Value(false);
+    if (!(first ? starts_identifier(c) : continues_identifier(c))) return Value(false);
   }
   return Value(!text.empty());
+}
+
+// Each character is looked up by its code point: none drops it, a number is another character.
+Value translate(Interpreter&, const Value& self, const Arguments& arguments) {
+  const Value table = bind("translate", arguments, {"table"}, 1).value(0);
+  if (table.is_undefined()) raise_undefined(table);
+  if (!table.is_dict() && !table.is_sequence() && !table.is_string())
+    raise("'{}' object is not subscriptable", table.type_name());
+  std::string out;
+  const std::string_view text = self.text();
+  for (size_t i = 0; i < text.size();) {
+    const size_t begin = i;
+    const auto c = static_cast<int64_t>(next_code_point(text, i));
+    const std::optional<Value> found = find_item(table, Value(c));
+    check_text_size(static_cast<int64_t>(out.size()));
+    if (!found.has_value())
+      out += text.substr(begin, i - begin);
+    else if (found->is_string())
+      out += found->text();
+    else if (found->is_integral() && found->as_int() >= 0 && found->as_int() <= 0x10FFFF)
+      append_code_point(out, static_cast<char32_t>(found->as_int()));
+    else if (!found->is_none())
+      raise("character mapping must return integer, None or str");
+  }
+  return like(self, std::move(out));
+}
+
+Value maketrans(Interpreter&, const Value&, const Arguments& arguments) {
+  const Bound b = bind("maketrans", arguments, {"x", "y", "z"}, 1);
+  auto table = std::make_shared<Dict>();
+  if (!b.has(1)) {
+    if (!b.value(0).is_dict()) raise("if you give only one argument to maketrans it must be a dict");
+    for (const auto& [key, value] : b.value(0).dict().entries) {
+      if (!key.is_string() && !key.is_integral())
+        raise("keys in translate table must be strings or integers");
+      if (key.is_string() && length(key) != 1) raise("string keys in translate table must be of length 1");
+      size_t at = 0;
+      table->set(key.is_string() ? Value(static_cast<int64_t>(next_code_point(key.text(), at))) : key, value);
+    }
+    return Value(std::move(table));
+  }
+  const std::string from = b.text(0, "", "maketrans() argument 1"),
+                    to = b.text(1, "", "maketrans() argument 2");
+  if (count_code_points(from) != count_code_points(to))
+    raise("the first two maketrans arguments must have equal length");
+  for (size_t i = 0, k = 0; i < from.size();) {
+    const auto key = static_cast<int64_t>(next_code_point(from, i));
+    table->set(Value(key), Value(static_cast<int64_t>(next_code_point(to, k))));
+  }
+  const std::string dropped = b.text(2, "", "maketrans() argument 3");
+  for (size_t i = 0; i < dropped.size();)
+    table->set(Value(static_cast<int64_t>(next_code_point(dropped, i))), Value());
+  return Value(std::move(table));
 }
 
 Value format(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
@@ -379,7 +430,7 @@ Value format_map(Interpreter& interpreter, const Value& self, const Arguments& a
 
 constexpr std::array kStringMethods = std::to_array<Method>({
     {"capitalize", changed<capitalize>},
-    {"casefold", changed<to_lower>},
+    {"casefold", changed<case_fold>},
     {"center", justify<Align::center>},
     {"count", count},
     {"endswith", has_affix<false>},
@@ -392,7 +443,7 @@ constexpr std::array kStringMethods = std::to_array<Method>({
     {"isalpha", every<is_alphabetic>},
     {"isascii", isascii},
     {"isdecimal", every<is_decimal>},
-    {"isdigit", every<is_decimal>},
+    {"isdigit", every<is_digit>},
     {"isidentifier", isidentifier},
     {"islower", cased<is_lower, is_upper>},
     {"isnumeric", every<is_numeric>},
@@ -404,6 +455,7 @@ constexpr std::array kStringMethods = std::to_array<Method>({
     {"ljust", justify<Align::left>},
     {"lower", changed<to_lower>},
     {"lstrip", stripped<true, false>},
+    {"maketrans", maketrans},
     {"partition", partition<false>},
     {"removeprefix", remove_affix<true>},
     {"removesuffix", remove_affix<false>},
@@ -420,8 +472,71 @@ constexpr std::array kStringMethods = std::to_array<Method>({
     {"strip", stripped<true, true>},
     {"swapcase", changed<swap_case>},
     {"title", changed<title_case>},
+    {"translate", translate},
     {"upper", changed<to_upper>},
     {"zfill", zfill},
+});
+
+// ---- int, float ----
+
+Value conjugate(Interpreter&, const Value& self, const Arguments& arguments) {
+  bind("conjugate", arguments, {}, 0);
+  return self.is_real() ? self : Value(self.as_int());
+}
+
+template <bool Ones>
+Value bits(Interpreter&, const Value& self, const Arguments& arguments) {
+  bind(Ones ? "bit_count" : "bit_length", arguments, {}, 0);
+  const int64_t n = self.as_int();
+  const uint64_t magnitude = n < 0 ? 0 - static_cast<uint64_t>(n) : static_cast<uint64_t>(n);
+  return Value(static_cast<int64_t>(Ones ? std::popcount(magnitude) : std::bit_width(magnitude)));
+}
+
+Value integer_ratio(Interpreter&, const Value& self, const Arguments& arguments) {
+  bind("as_integer_ratio", arguments, {}, 0);
+  if (!self.is_real()) return Value::tuple({Value(self.as_int()), Value(int64_t{1})});
+  if (!std::isfinite(self.as_real())) raise("cannot convert {} to integer ratio", repr(self));
+  int exponent = 0;
+  double mantissa = std::frexp(self.as_real(), &exponent);
+  while (mantissa != std::floor(mantissa)) {
+    mantissa *= 2;
+    exponent--;
+  }
+  const double scaled = exponent > 0 ? std::ldexp(mantissa, exponent) : mantissa;
+  if (exponent < -62 || std::fabs(scaled) >= 9.2e18) raise("integer result does not fit 64 bits");
+  return Value::tuple({Value(static_cast<int64_t>(scaled)), Value(int64_t{1} << std::max(-exponent, 0))});
+}
+
+Value is_whole(Interpreter&, const Value& self, const Arguments& arguments) {
+  bind("is_integer", arguments, {}, 0);
+  return Value(std::isfinite(self.as_real()) && self.as_real() == std::floor(self.as_real()));
+}
+
+// The bits of a double as Python's float.hex writes them: 13 digits after the point.
+Value hexadecimal(Interpreter&, const Value& self, const Arguments& arguments) {
+  bind("hex", arguments, {}, 0);
+  const double value = self.as_real();
+  if (!std::isfinite(value)) return Value(repr(self));
+  const auto raw = std::bit_cast<uint64_t>(value);
+  const auto exponent = static_cast<int64_t>((raw >> 52) & 0x7FF);
+  const uint64_t fraction = raw & ((uint64_t{1} << 52) - 1);
+  const char* sign = (raw >> 63) != 0 ? "-" : "";
+  if (exponent == 0 && fraction == 0) return Value(fmt::format("{}0x0.0p+0", sign));
+  return Value(fmt::format("{}0x{}.{:013x}p{:+d}", sign, exponent != 0 ? 1 : 0, fraction,
+                           exponent != 0 ? exponent - 1023 : -1022));
+}
+
+constexpr std::array kIntegerMethods = std::to_array<Method>({
+    {"as_integer_ratio", integer_ratio},
+    {"bit_count", bits<true>},
+    {"bit_length", bits<false>},
+    {"conjugate", conjugate},
+});
+constexpr std::array kRealMethods = std::to_array<Method>({
+    {"as_integer_ratio", integer_ratio},
+    {"conjugate", conjugate},
+    {"hex", hexadecimal},
+    {"is_integer", is_whole},
 });
 
 // ---- dict ----
@@ -556,8 +671,10 @@ std::optional<Value> find_method(const Value& object, std::string_view name) {
       if (name == "stop") return Value(sequence.stop);
       if (name == "step") return Value(sequence.step);
     }
-  } else if (object.is_number() && is_number_attribute(name)) {
-    if (!object.is_real() || name == "real" || name == "imag") return number_attribute(object, name);
+  } else if (object.is_number()) {
+    methods = object.is_real() ? std::span<const Method>(kRealMethods) : kIntegerMethods;
+    if (is_number_attribute(name) && (!object.is_real() || name == "real" || name == "imag"))
+      return number_attribute(object, name);
   }
   const Method* method = find_in_table(methods, name);
   if (method != nullptr)

@@ -174,7 +174,7 @@ Value concatenate(const Value& a, const Value& b) {
   joined->generated = a.string().generated;
   const auto shift = static_cast<int64_t>(joined->text.size() - b.text().size());
   for (const TextRange& r : b.string().generated)
-    joined->generated.push_back({r.begin + shift, r.end + shift});
+    joined->generated.push_back({r.begin + shift, r.end + shift, r.message});
   return Value::string(std::move(joined));
 }
 
@@ -233,6 +233,17 @@ std::string repr_dict(const Dict& dict) {
     check_text_size(static_cast<int64_t>(out.size()));
   }
   return out + "}";
+}
+
+// A namespace may hold itself.
+std::string repr_namespace(const Namespace& space) {
+  thread_local int depth = 0;
+  struct Level {
+    Level() { depth++; }
+    ~Level() { depth--; }
+  } const level;
+  if (depth > current_limits().value_depth) raise("a namespace that holds itself cannot be printed");
+  return "<Namespace " + repr_dict(*space.attributes) + ">";
 }
 
 std::string repr_sequence(const Sequence& sequence) {
@@ -398,6 +409,9 @@ bool contains(const Value& container, const Value& item) {
       if (!item.is_string()) raise("'in <string>' requires string as left operand, not {}", item.type_name());
       return find_text(container.text(), item.text()) != std::string::npos;
     case Type::sequence:
+      if (container.sequence().kind == Kind::keys) hash_of(item);
+      if (container.sequence().kind == Kind::items && item.is_sequence() && item.sequence().items.size() == 2)
+        hash_of(item.sequence().items[0]);
       for (const Value& candidate : container.sequence().items)
         if (equal(candidate, item)) return true;
       return false;
@@ -407,6 +421,7 @@ bool contains(const Value& container, const Value& item) {
       Iterator& walk = container.iterator();
       while (walk.position < walk.items.size())
         if (equal(walk.items[walk.position++], item)) return true;
+      walk.require_end();
       return false;
     }
     default:
@@ -519,7 +534,7 @@ std::string repr(const Value& value) {
     case Type::real:
       return python_float_repr(value.as_real());
     case Type::string:
-      spend_bytes(static_cast<int64_t>(value.text().size()));
+      spend_bytes(8 * static_cast<int64_t>(value.text().size()));
       return value.string().markup ? "Markup(" + repr_text(value.text()) + ")" : repr_text(value.text());
     case Type::sequence:
       return repr_sequence(value.sequence());
@@ -528,8 +543,7 @@ std::string repr(const Value& value) {
     case Type::iterator:
       return "<generator object>";
     case Type::name_space:
-      // Its content may hold the namespace itself.
-      return "<Namespace>";
+      return repr_namespace(value.name_space());
     case Type::callable:
       return value.callable().describe();
   }
@@ -542,6 +556,11 @@ std::string repr_text(std::string_view text) {
   std::string out(1, quote);
   for (size_t i = 0; i < text.size();) {
     const size_t begin = i;
+    while (i < text.size() && text[i] >= ' ' && text[i] < 0x7F && text[i] != quote && text[i] != '\\') i++;
+    if (i > begin) {
+      out.append(text, begin, i - begin);
+      continue;
+    }
     const char32_t c = next_code_point(text, i);
     if (c == static_cast<char32_t>(quote) || c == '\\') {
       out += '\\';
@@ -639,6 +658,7 @@ std::vector<Value> items_of(const Value& value) {
       std::vector<Value> rest(walk.items.begin() + static_cast<std::ptrdiff_t>(walk.position),
                               walk.items.end());
       walk.position = walk.items.size();
+      walk.require_end();
       return rest;
     }
     default:
@@ -673,7 +693,8 @@ Value slice(const Value& value, const Value& start, const Value& stop, const Val
   const bool sliceable =
       value.is_string() ||
       (value.is_sequence() && (is_list_or_tuple(value) || value.sequence().kind == Kind::range));
-  if (!sliceable) return Value::undefined(fmt::format("{} has no element {}", value.object_name(), "slice"));
+  if (value.is_dict()) raise("unhashable type: 'slice'");
+  if (!sliceable) raise("'{}' object is not subscriptable", value.type_name());
   int64_t step = 1;
   if (!step_value.is_none()) {
     if (step_value.is_undefined() || !step_value.is_integral())
@@ -732,7 +753,7 @@ size_t find_text(std::string_view text, std::string_view needle, size_t from) {
   const size_t at = found == nullptr ? std::string::npos
                                      : static_cast<size_t>(static_cast<const char*>(found) - text.data());
   const size_t walked = (found == nullptr ? text.size() : at) - from;
-  spend_bytes(static_cast<int64_t>(walked + needle.size()));
+  spend_bytes(static_cast<int64_t>((needle.size() > 1 ? 4 : 1) * walked + needle.size()));
   return at;
 }
 

@@ -15,7 +15,7 @@ class Parser {
   Parser(std::string_view source, const Limits& limits) : limits_(limits) {
     program_ = std::make_shared<Program>();
     program_->source = normalize_source(source);
-    for (const char* known : {"loop", "caller", "kwargs", "varargs", "self"}) name_id(known);
+    for (const char* known : {"loop", "caller", "kwargs", "varargs", "self", "messages"}) name_id(known);
     tokens_ = tokenize(program_->source);
   }
 

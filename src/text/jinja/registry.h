@@ -22,6 +22,8 @@ const FilterEntry* find_filter(std::string_view name);
 const TestEntry* find_test(std::string_view name);
 
 // Each file of filters has a table of its own.
+std::span<const FilterEntry> html_filters();
+std::span<const FilterEntry> layout_filters();
 std::span<const FilterEntry> text_filters();
 std::span<const FilterEntry> number_filters();
 std::span<const FilterEntry> sequence_filters();

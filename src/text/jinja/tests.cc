@@ -28,6 +28,7 @@ bool compared(Interpreter&, const Value& value, const Arguments& arguments) {
 
 int64_t remainder(const Value& value, const Value& divisor) {
   const Value rest = binary(BinaryOp::modulo, value, divisor);
+  if (!rest.is_number()) return 2;  // '%d' % 2 is a text
   return rest.is_integral() ? rest.as_int() : (rest.as_real() == 0 ? 0 : rest.as_real() == 1 ? 1 : 2);
 }
 
@@ -103,7 +104,7 @@ bool has_case(const Value& v, bool (*wanted)(char32_t), bool (*other)(char32_t))
   bool any = false;
   for (size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    if (other(c)) return false;
+    if (other(c) || is_title(c)) return false;
     any = any || wanted(c);
   }
   return any;
@@ -115,9 +116,11 @@ bool is_upper_text(const Value& v) {
   return has_case(v, is_upper, is_lower);
 }
 bool names_filter(const Value& v) {
+  hash_of(v);  // as a lookup in a dict would
   return v.is_string() && is_filter(v.text());
 }
 bool names_test(const Value& v) {
+  hash_of(v);
   return v.is_string() && is_test(v.text());
 }
 

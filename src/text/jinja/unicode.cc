@@ -1,53 +1,95 @@
 #include "text/jinja/unicode.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
+#include <string_view>
+
+#include "text/jinja/unicode_tables.h"
 
 namespace serval::jinja {
 namespace {
 
-utf8proc_category_t category(char32_t c) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
+uint16_t search_flags(char32_t c) {
+  const auto* after =
+      std::upper_bound(kCharacterRanges.begin(), kCharacterRanges.end(), c,
+                       [](char32_t value, const CharacterRange& r) { return value < r.first; });
+  return std::prev(after)->flags;
+}
+
+uint16_t flags_of(char32_t c) {
+  static const std::array<uint16_t, 128> ascii = [] {
+    std::array<uint16_t, 128> table{};
+    for (char32_t i = 0; i < 128; i++) table[i] = search_flags(i);
+    return table;
+  }();
+  return c < ascii.size() ? ascii[c] : search_flags(c);
+}
+
+bool has(char32_t c, uint16_t flags) {
+  return (flags_of(c) & flags) != 0;
+}
+
+// One character in another case, which may be several.
+template <size_t Ranges, size_t Texts>
+void append_case(std::string& out, char32_t c, const std::array<CaseRange, Ranges>& ranges,
+                 const std::array<CaseText, Texts>& texts) {
+  if (c < 0x80) {
+    const bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    const bool lowers = ranges.front().first == 'A';
+    out += static_cast<char>(!letter ? c : lowers ? c | 0x20 : c & ~0x20U);
+    return;
+  }
+  const auto* range = std::lower_bound(ranges.begin(), ranges.end(), c,
+                                       [](const CaseRange& r, char32_t value) { return r.last < value; });
+  if (range != ranges.end() && c >= range->first && (c - range->first) % range->step == 0) {
+    append_code_point(out, static_cast<char32_t>(static_cast<int64_t>(c) + range->delta));
+    return;
+  }
+  const auto* text = std::lower_bound(texts.begin(), texts.end(), c,
+                                      [](const CaseText& t, char32_t value) { return t.character < value; });
+  if (text != texts.end() && text->character == c)
+    out += text->text;
+  else
+    append_code_point(out, c);
 }
 
 void append_upper(std::string& out, char32_t c) {
-  if (c == U'ß') {
-    out += "SS";
-    return;
-  }
-  append_code_point(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
+  append_case(out, c, kUpperRanges, kUpperTexts);
 }
-
 void append_title(std::string& out, char32_t c) {
-  if (c == U'ß') {
-    out += "Ss";
-    return;
-  }
-  append_code_point(out, static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))));
+  append_case(out, c, kTitleRanges, kTitleTexts);
 }
 
-// Python writes a sigma that ends a word in its final form.
+size_t start_before(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) begin--;
+  return begin;
+}
+
+// Python writes a sigma that ends a word in its final form; case-ignorable characters are looked through.
 bool is_final_sigma(std::string_view text, size_t begin, size_t end) {
-  size_t next = end;
-  if (next < text.size() && is_alphabetic(next_code_point(text, next))) return false;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin - 1]) & 0xC0) == 0x80) begin--;
-  if (begin == 0) return false;
-  size_t previous = begin - 1;
-  while (previous > 0 && (static_cast<unsigned char>(text[previous]) & 0xC0) == 0x80) previous--;
-  return is_alphabetic(next_code_point(text, previous));
+  bool after_cased = false;
+  while (begin > 0) {
+    begin = start_before(text, begin);
+    size_t next = begin;
+    const char32_t c = next_code_point(text, next);
+    if (has(c, kCaseIgnorable)) continue;
+    after_cased = has(c, kCased);
+    break;
+  }
+  if (!after_cased) return false;
+  while (end < text.size()) {
+    const char32_t c = next_code_point(text, end);
+    if (has(c, kCaseIgnorable)) continue;
+    return !has(c, kCased);
+  }
+  return true;
 }
 
 void append_lower(std::string& out, std::string_view text, size_t begin, size_t end, char32_t c) {
-  if (c == U'İ') {
-    out += "i\xCC\x87";
-    return;
-  }
-  if (c == U'Σ' && is_final_sigma(text, begin, end)) {
-    out += "ς";
-    return;
-  }
-  append_code_point(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  if (c == U'Σ')
+    append_code_point(out, is_final_sigma(text, begin, end) ? U'ς' : U'σ');
+  else
+    append_case(out, c, kLowerRanges, kLowerTexts);
 }
 
 }  // namespace
@@ -57,17 +99,24 @@ bool is_ascii(std::string_view text) {
 }
 
 bool is_valid_utf8(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    if (static_cast<signed char>(text[i]) >= 0) {
-      i++;
-      continue;
-    }
-    utf8proc_int32_t c = 0;
-    const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + i;
-    const utf8proc_ssize_t n = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(text.size() - i), &c);
-    if (n <= 0) return false;
-    i += static_cast<size_t>(n);
+  for (size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i]);
+    const size_t size = first < 0x80   ? 1
+                        : first < 0xC2 ? 0
+                        : first < 0xE0 ? 2
+                        : first < 0xF0 ? 3
+                        : first < 0xF5 ? 4
+                                       : 0;
+    if (size == 0 || i + size > text.size()) return false;
+    for (size_t k = 1; k < size; k++)
+      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
+    size_t next = i;
+    const char32_t c = next_code_point(text, next);
+    // Neither a longer form than needed, nor half of a surrogate pair, nor past the last character.
+    if ((size == 3 && (c < 0x800 || (c >= 0xD800 && c < 0xE000))) ||
+        (size == 4 && (c < 0x10000 || c > 0x10FFFF)))
+      return false;
+    i += size;
   }
   return true;
 }
@@ -129,39 +178,56 @@ std::vector<std::string_view> code_points(std::string_view text) {
 
 bool is_space(char32_t c) {
   if (c < 0x80) return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20);
-  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return has(c, kSpace);
 }
-
 bool is_line_break(char32_t c) {
-  return (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+  return has(c, kLineBreak);
 }
-
 bool is_alphabetic(char32_t c) {
-  const utf8proc_category_t k = category(c);
-  return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
+  return has(c, kAlpha);
 }
 bool is_decimal(char32_t c) {
-  return category(c) == UTF8PROC_CATEGORY_ND;
+  return has(c, kDecimal);
+}
+bool is_digit(char32_t c) {
+  return has(c, kDigit);
 }
 bool is_numeric(char32_t c) {
-  const utf8proc_category_t k = category(c);
-  return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO;
+  return has(c, kNumeric);
+}
+bool is_alphanumeric(char32_t c) {
+  return has(c, kAlpha | kDecimal | kDigit | kNumeric);
 }
 bool is_upper(char32_t c) {
-  return category(c) == UTF8PROC_CATEGORY_LU;
+  return has(c, kUpper);
 }
 bool is_lower(char32_t c) {
-  return category(c) == UTF8PROC_CATEGORY_LL;
+  return has(c, kLower);
 }
 bool is_title(char32_t c) {
-  return category(c) == UTF8PROC_CATEGORY_LT;
+  return has(c, kTitle);
+}
+bool is_printable(char32_t c) {
+  return has(c, kPrintable);
+}
+bool starts_identifier(char32_t c) {
+  return has(c, kIdStart);
+}
+bool continues_identifier(char32_t c) {
+  return has(c, kIdContinue);
 }
 
-bool is_printable(char32_t c) {
-  if (c == ' ') return true;
-  const utf8proc_category_t k = category(c);
-  return k != UTF8PROC_CATEGORY_CN && k < UTF8PROC_CATEGORY_ZS;
+int decimal_value(char32_t c) {
+  const auto* after = std::upper_bound(kZeros.begin(), kZeros.end(), c);
+  if (after == kZeros.begin() || c - *std::prev(after) > 9) return -1;
+  return static_cast<int>(c - *std::prev(after));
+}
+
+const char* html_entity(std::string_view name) {
+  const auto* at = std::lower_bound(
+      kHtmlEntities.begin(), kHtmlEntities.end(), name,
+      [](const HtmlEntity& e, std::string_view value) { return std::string_view(e.name) < value; });
+  return at != kHtmlEntities.end() && name == at->name ? at->text : nullptr;
 }
 
 std::string to_upper(std::string_view text) {
@@ -205,8 +271,14 @@ std::string title_case(std::string_view text) {
       append_lower(out, text, begin, i, c);
     else
       append_title(out, c);
-    in_word = is_upper(c) || is_lower(c) || is_title(c);
+    in_word = has(c, kCased);
   }
+  return out;
+}
+
+std::string case_fold(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) append_case(out, next_code_point(text, i), kFoldRanges, kFoldTexts);
   return out;
 }
 

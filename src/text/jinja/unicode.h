@@ -21,16 +21,24 @@ bool is_space(char32_t c);       // str.isspace
 bool is_line_break(char32_t c);  // str.splitlines
 bool is_alphabetic(char32_t c);
 bool is_decimal(char32_t c);
+bool is_digit(char32_t c);
 bool is_numeric(char32_t c);
-bool is_upper(char32_t c);  // also title case, see is_title
+bool is_alphanumeric(char32_t c);
+bool is_upper(char32_t c);
 bool is_lower(char32_t c);
 bool is_title(char32_t c);
 bool is_printable(char32_t c);  // what repr() does not escape
+bool starts_identifier(char32_t c);
+bool continues_identifier(char32_t c);
+int decimal_value(char32_t c);  // of a digit of any script, else -1
+// What "&name" of HTML stands for ("amp;", "eacute"), nullptr where there is none.
+const char* html_entity(std::string_view name);
 
 std::string to_upper(std::string_view text);
 std::string to_lower(std::string_view text);
 std::string capitalize(std::string_view text);  // first to title case, the others to lower case
 std::string title_case(std::string_view text);  // str.title
+std::string case_fold(std::string_view text);
 std::string swap_case(std::string_view text);
 
 // str.strip and its one-sided forms; `chars` empty means white space.

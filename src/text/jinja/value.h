@@ -7,6 +7,7 @@
 //   if (list.is_sequence()) for (const Value& item : list.sequence().items) ...
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -119,6 +120,7 @@ class Value {
 // returns.
 struct TextRange {
   int64_t begin = 0, end = 0;
+  int64_t message = -1;  // which of `messages` was being written, -1 where that cannot be told
 };
 
 struct String : Object {
@@ -155,6 +157,10 @@ struct Iterator : Object {
   explicit Iterator(std::vector<Value> values);
   std::vector<Value> items;
   size_t position = 0;
+  std::optional<TemplateError> error;  // what asking for more than the items raises
+  void require_end() const {
+    if (error.has_value()) throw TemplateError(*error);
+  }
 };
 
 struct Undefined : Object {

@@ -1,0 +1,199 @@
+#include "data/prepare.h"
+
+#include <algorithm>
+#include <bit>
+#include <ctime>
+#include <limits>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/text.h"
+#include "data/example_file.h"
+
+namespace serval {
+namespace {
+
+// Another layout of these structs means that what follows must be looked at: each field belongs to the key.
+static_assert(sizeof(MaskOptions) == 112 && sizeof(ExampleOptions) == 128 && sizeof(ShapeOptions) == 104 &&
+              sizeof(MergeOptions) == 80 && sizeof(DataStatistics) == 88);
+
+void add_options(const MaskOptions& options, ContentHash& hash) {
+  hash.number(options.assistant_only_loss).number(options.last_turn_only);
+  hash.number(options.completion_only_loss ? *options.completion_only_loss : -1);
+  hash.text(join(options.train_on_roles, "\n")).text(options.instruction_part).text(options.response_part);
+  hash.number(std::bit_cast<int64_t>(options.prompt_loss_weight));
+}
+
+void add_options(const ExampleOptions& options, ContentHash& hash) {
+  hash.number(options.max_length).number(static_cast<int64_t>(options.truncation));
+  hash.number(static_cast<int64_t>(options.pieces));
+  add_options(options.mask, hash);
+}
+
+void add_options(const ShapeOptions& options, ContentHash& hash) {
+  hash.text(options.text_field).text(options.format);
+  hash.number(options.has_chat_template)
+      .number(static_cast<int64_t>(options.use))
+      .number(options.allow_media);
+  hash.number(static_cast<int64_t>(options.columns.size()));
+  for (const auto& [meaning, name] : options.columns) hash.text(meaning).text(name);
+}
+
+void add_options(const MergeOptions& options, ContentHash& hash) {
+  hash.text(options.prompt);
+  if (options.prompt.empty()) return;
+  hash.text(options.output_column).number(options.conversation_extension);
+  hash.number(static_cast<int64_t>(options.seed));
+}
+
+Json to_json(const DataStatistics& s) {
+  Json json = Json::array();
+  for (const int64_t count : {s.rows, s.examples, s.tokens, s.labels, s.truncated, s.tokens_cut, s.over_long,
+                              s.dropped, s.double_bos, s.boundary_mismatches, s.longest})
+    json.push_back(Json(count));
+  return json;
+}
+
+DataStatistics statistics_from(const Json& json) {
+  DataStatistics s;
+  size_t i = 0;
+  for (int64_t* count : {&s.rows, &s.examples, &s.tokens, &s.labels, &s.truncated, &s.tokens_cut,
+                         &s.over_long, &s.dropped, &s.double_bos, &s.boundary_mismatches, &s.longest})
+    *count = json.as_array().at(i++).as_int();
+  return s;
+}
+
+// Passes documents on and remembers the range of their ids.
+class IdRange final : public ExampleSink {
+ public:
+  explicit IdRange(ExampleSink& next) : next_(next) {}
+  void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
+           std::span<const float> weights) override {
+    for (const int32_t id : ids) {
+      smallest = std::min(smallest, id);
+      largest = std::max(largest, id);
+    }
+    next_.add(ids, trained, weights);
+  }
+  int32_t smallest = std::numeric_limits<int32_t>::max(), largest = std::numeric_limits<int32_t>::min();
+
+ private:
+  ExampleSink& next_;
+};
+
+std::string cache_name(const DatasetSource& source, const DatasetFiles& files,
+                       const PrepareOptions& options) {
+  ContentHash hash;
+  hash.text("tokens").text(options.fingerprint);
+  hash.text(source.format).text(source.sample_by).text(source.delimiter).text(source.rest.dump());
+  add_options(options.shape, hash);
+  add_options(options.merge, hash);
+  add_options(options.examples, hash);
+  for (const SplitFiles& part : files.parts) {
+    hash.number(static_cast<int64_t>(part.files.size())).number(part.split.drop_remainder);
+    for (const auto& bound : {part.split.from, part.split.to})
+      hash.number(bound ? bound->value : std::numeric_limits<int64_t>::min()).number(bound && bound->percent);
+    // The name tells the kind of file.
+    for (const std::string& file : part.files) hash.text(base_name(file)).file(file);
+  }
+  return "tokens-" + hash.hex();
+}
+
+void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetFiles& files,
+                   const PrepareOptions& options) {
+  auto rows = open_dataset(source, files, options.cache);
+  if (!options.merge.prompt.empty()) rows = merge_columns(std::move(rows), options.merge);
+  const DatasetShape shape = detect_shape(*rows, shape_of_source(source, options.shape));
+  ExampleFileWriter writer(out, options.cache.directory());
+  IdRange range(writer);
+  const TokenizedData data = tokenize_dataset(*rows, shape, options.tokenizer, options.chat_template,
+                                              options.examples, options.progress, &range);
+  Json note = Json::object();
+  note.set("statistics", to_json(data.statistics));
+  note.set("explanation", Json(shape.explanation));
+  note.set("smallest_id", Json(static_cast<int64_t>(range.smallest)));
+  note.set("largest_id", Json(static_cast<int64_t>(range.largest)));
+  Json notes = Json::array();
+  for (const std::string& one : data.notes) notes.push_back(Json(one));
+  note.set("notes", std::move(notes));
+  writer.finish(note);
+}
+
+bool belongs_to_tokenizer(const std::string& name) {
+  for (const char* begin : {"tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens",
+                            "chat_template", "tekken", "spiece", "sentencepiece"})
+    if (starts_with(name, begin)) return true;
+  for (const char* end : {".jinja", ".tiktoken", ".model", ".gguf"})
+    if (ends_with(name, end)) return true;
+  return name == "config.json" || name == "generation_config.json";
+}
+
+void add_files(const std::string& path, ContentHash& hash, bool& shows_day) {
+  const std::string name = base_name(path);
+  hash.text(name).file(path);
+  const bool may_hold_template = ends_with(name, ".jinja") || ends_with(name, ".json");
+  if (may_hold_template && read_file(path).find("strftime_now") != std::string::npos) shows_day = true;
+}
+
+}  // namespace
+
+std::string fingerprint_of_tokenizer(const std::string& path) {
+  ContentHash hash;
+  hash.file("/proc/self/exe");
+  bool shows_day = false;
+  if (!directory_exists(path)) {
+    add_files(path, hash, shows_day);
+  } else {
+    for (const std::string& name : list_directory(path))
+      if (belongs_to_tokenizer(name) && file_exists(join_path(path, name)))
+        add_files(join_path(path, name), hash, shows_day);
+    const std::string more = join_path(path, "additional_chat_templates");
+    if (directory_exists(more))
+      for (const std::string& name : list_directory(more)) add_files(join_path(more, name), hash, shows_day);
+  }
+  if (shows_day) {
+    const std::time_t now = std::time(nullptr);
+    std::tm day{};
+    localtime_r(&now, &day);
+    hash.number(day.tm_year).number(day.tm_yday);
+  }
+  return hash.hex();
+}
+
+ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape) {
+  const Json& said = source.rest;
+  if (const Json* type = said.find("type")) shape.format = type->as_string();
+  if (const Json* field = said.find("text_field")) shape.text_field = field->as_string();
+  const Json *columns = said.find("columns"), *messages = said.find("field_messages");
+  if (columns != nullptr || messages != nullptr) shape.columns.clear();
+  if (columns != nullptr)
+    for (const auto& [meaning, name] : columns->as_object())
+      shape.columns.emplace_back(meaning, name.as_string());
+  if (messages != nullptr) shape.columns.emplace_back("messages", messages->as_string());
+  return shape;
+}
+
+PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options) {
+  const DatasetFiles files = find_dataset_files(source);
+  DataCache cache = options.cache;
+  if (options.fingerprint.empty()) cache = DataCache();
+  bool made = false;
+  const std::string name = cache.directory().empty() ? std::string() : cache_name(source, files, options);
+  MappedFile file = cache.get(
+      name, ExampleFile::is_whole, [&](CacheWriter& out) { tokenize_into(out, source, files, options); },
+      &made);
+  const ExampleFile tokens = ExampleFile::open(std::move(file));
+  PreparedData result;
+  result.from_cache = !made;
+  result.examples = Examples(tokens.block);
+  result.statistics = statistics_from(tokens.note.at("statistics"));
+  result.explanation = tokens.note.at("explanation").as_string();
+  result.smallest_id = static_cast<int32_t>(tokens.note.at("smallest_id").as_int());
+  result.largest_id = static_cast<int32_t>(tokens.note.at("largest_id").as_int());
+  if (!files.note.empty()) result.notes.push_back(source.path + ": " + files.note);
+  for (const Json& note : tokens.note.at("notes").as_array()) result.notes.push_back(note.as_string());
+  return result;
+}
+
+}  // namespace serval

@@ -1,0 +1,11 @@
+# cmake -DOUT=file.cc -DFILES="a.jinja b.gotmpl" -P embed.cmake: the files as text in C++ source.
+separate_arguments(files UNIX_COMMAND "${FILES}")
+set(code "// Made at build time from src/text/templates.\n#include \"text/template_files.h\"\n\nnamespace serval {\n\n")
+string(APPEND code "std::string_view library_file(std::string_view name) {\n")
+foreach(path IN LISTS files)
+  get_filename_component(name "${path}" NAME)
+  file(READ "${path}" text)
+  string(APPEND code "  if (name == \"${name}\") return R\"serval(${text})serval\";\n")
+endforeach()
+string(APPEND code "  return {};\n}\n\n}  // namespace serval\n")
+file(WRITE "${OUT}" "${code}")
