@@ -68,6 +68,64 @@ TEST_F(Prepare, WhateverDiffersIsMadeAgain) {
   EXPECT_TRUE(prepare({.path = path, .split = "train"}).from_cache);
 }
 
+TEST_F(Prepare, EveryOptionBelongsToTheName) {
+  const std::string path = file("a.jsonl", "{\"prompt\": \"one two\", \"completion\": \"three\"}\n");
+  const auto prepare_with = [&](const ShapeOptions& shape, const ExampleOptions& examples,
+                                const MergeOptions& merge = {}, const Json& rest = Json::object()) {
+    return prepare_dataset({.path = path, .rest = rest},
+                           {.tokenizer = tokenizer_,
+                            .chat_template = &chat_,
+                            .fingerprint = "f",
+                            .shape = shape,
+                            .merge = merge,
+                            .examples = examples,
+                            .cache = DataCache({.directory = root_ + "/cache"})})
+        .from_cache;
+  };
+  const ShapeOptions chat{.has_chat_template = true};
+  EXPECT_FALSE(prepare_with(chat, {}));
+  EXPECT_TRUE(prepare_with(chat, {}));
+  EXPECT_FALSE(prepare_with({.has_chat_template = true, .format = "prompt_completion"}, {}));
+  EXPECT_FALSE(prepare_with(
+      {.has_chat_template = true, .columns = {{"prompt", "completion"}, {"completion", "prompt"}}}, {}));
+  for (const MaskOptions& mask :
+       {MaskOptions{.completion_only_loss = false}, MaskOptions{.last_turn_only = true},
+        MaskOptions{.instruction_part = "o", .response_part = "t"}, MaskOptions{.prompt_loss_weight = 0.5}})
+    EXPECT_FALSE(prepare_with(chat, {.mask = mask}));
+  EXPECT_FALSE(prepare_with(chat, {.max_length = 201}));
+  EXPECT_FALSE(prepare_with(chat, {.max_length = 201, .truncation = Truncation::drop}));
+  EXPECT_FALSE(prepare_with(chat, {.max_length = 201, .pieces = Pieces::wrapped}));
+  EXPECT_FALSE(prepare_with(chat, {}, {.prompt = "{prompt}", .output_column = "completion"}));
+  EXPECT_FALSE(prepare_with(chat, {}, {.prompt = "{prompt}", .output_column = "prompt"}));
+  // What an entry says of itself.
+  const Json said = Json::parse(R"({"columns": {"prompt": "completion", "completion": "prompt"}})", "entry");
+  EXPECT_FALSE(prepare_with(chat, {}, {}, said));
+  EXPECT_TRUE(prepare_with(chat, {}, {}, said));
+}
+
+TEST_F(Prepare, PiecesOfDocuments) {
+  const std::string path =
+      file("a.jsonl", "{\"text\": \"one two three four five six\"}\n{\"text\": \"seven eight nine ten\"}\n");
+  const auto prepare_pieces = [&](Pieces pieces) {
+    return prepare_dataset({.path = path}, {.tokenizer = tokenizer_,
+                                            .fingerprint = "",
+                                            .examples = {.max_length = 8, .pieces = pieces},
+                                            .cache = DataCache()});
+  };
+  const int64_t tokens =
+      prepare_dataset({.path = path}, {.tokenizer = tokenizer_, .cache = DataCache()}).statistics.tokens;
+  const PreparedData split = prepare_pieces(Pieces::split), wrapped = prepare_pieces(Pieces::wrapped);
+  for (const PreparedData* data : {&split, &wrapped}) {
+    EXPECT_EQ(data->statistics.truncated, 0);
+    EXPECT_LE(data->statistics.longest, 8);
+    EXPECT_EQ(data->statistics.examples, data->examples.size());
+    EXPECT_GE(data->statistics.tokens, tokens - 2);  // a last piece of one token has no label
+    EXPECT_EQ(data->statistics.rows, 2);
+  }
+  for (int64_t i = 0; i + 1 < wrapped.examples.size(); ++i) EXPECT_EQ(wrapped.examples.length(i), 8);
+  EXPECT_GT(split.examples.size(), 2);
+}
+
 TEST_F(Prepare, WrongRowsLeaveNothingBehind) {
   const std::string path = file("a.jsonl", "{\"text\": \"one\"}\n{\"text\": 7}\n");
   EXPECT_HAS(error_of([&] { prepare({.path = path}); }), "a.jsonl:2: 'text' must be text");
