@@ -16,6 +16,8 @@ constexpr RopeCase kRopeCases[] = {
     {7, 9, 3, 1, 16, 16, true, true},     {0, 3, 2, 2, 8, 8, false, true},
     {17, 20, 2, 1, 40, 40, true, false},  {5, 5, 2, 2, 24, 10, false, true},
     {9, 12, 1, 1, 256, 256, false, true}, {5, 5, 2, 1, 24, 12, true, false},
+    {7, 9, 33, 3, 64, 64, false, true},   {13, 16, 17, 5, 128, 128, false, true},
+    {6, 6, 9, 2, 128, 128, false, false}, {41, 44, 3, 2, 256, 256, false, true},
 };
 
 TEST(RopeTable, AnglesOfPositions) {

@@ -79,6 +79,12 @@ __device__ __forceinline__ uint4 packed_word(const float* x) {
   return {part[0], part[1], part[2], part[3]};
 }
 
+// Makes the compiler forget what it knows of a word: otherwise it would hold the converted numbers, in twice
+// the registers, from one use to the next.
+__device__ __forceinline__ void forget(uint4& word) {
+  asm volatile("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
+}
+
 // Whether rows of this operand can be read in packs of `bytes`; an absent operand can.
 inline bool aligned_to(const Operand& x, int64_t bytes) {
   const int64_t size = size_of(x.dtype);

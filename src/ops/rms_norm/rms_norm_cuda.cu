@@ -54,12 +54,6 @@ template <class T>
 __device__ __forceinline__ void store_word(T* to, const uint4& word) {
   *reinterpret_cast<uint4*>(to) = word;
 }
-// Makes the compiler forget what it knows of a word: otherwise it would hold the converted numbers, in twice
-// the registers, from one use to the next.
-__device__ __forceinline__ void forget(uint4& word) {
-  asm volatile("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
-}
-
 // Both sums over the threads of a row, the same bits in each of them.
 template <int kLanes>
 __device__ __forceinline__ float2 row_sums(float a, float b) {

@@ -1,6 +1,7 @@
-// RoPE with the optional norm of each head on the GPU. A head belongs to a few neighbouring lanes of a warp.
-// Each lane holds one or a few units of it: two vectors of N elements whose pairs rotate into one another, so
-// that nothing but the sum of squares passes between lanes. The maths is in rope.h.
+// RoPE with the optional norm of each head on the GPU, for heads of any kind; rope_heads_cuda.cu has the
+// usual ones. A head belongs to a few neighbouring lanes of a warp. Each lane holds one or a few units of it:
+// two vectors of N elements whose pairs rotate into one another, so that nothing but the sum of squares
+// passes between lanes. The maths is in rope.h.
 #include <algorithm>
 #include <initializer_list>
 #include <stdexcept>
@@ -9,6 +10,7 @@
 
 #include "ops/common/cuda_kernel.h"
 #include "ops/rope/rope_cuda.h"
+#include "ops/rope/rope_sides_cuda.h"
 
 namespace serval {
 namespace {
@@ -62,33 +64,13 @@ __device__ __forceinline__ void write(T* to, const float* x) {
     *reinterpret_cast<uint4*>(to) = packed_word<T>(x);
 }
 
-// The queries or the keys, and the blocks that work on them. A row of them takes `slots` groups of lanes,
-// each of which walks over the heads slot, slot + slots, ...
-template <class T>
-struct Side {
-  const T *x = nullptr, *weight = nullptr, *dy = nullptr;
-  T* out = nullptr;       // forward: the rotated heads; backward: the gradient of x, if it is wanted
-  float* part = nullptr;  // backward: of the weight's gradient, [blocks, head_dim], if it is wanted
-  int64_t x_stride = 0, dy_stride = 0, out_stride = 0;
-  int heads = 0, slots = 0, rows_per_block = 0, blocks = 0;
-};
-
-template <class T>
-struct Arguments {
-  Side<T> sides[2];
-  const float *cos, *sin;
-  int64_t cos_stride, sin_stride, rows;
-  int head_dim, half, units, rotated_units, lane_bits;
-  float eps;
-};
-
 // What a thread works on: its group's heads and its own units of them.
 template <class T, int N, bool kInterleaved, int kUnits>
 struct Place {
   int block, slot, lane, lanes, local_row;
   int first[kUnits], second[kUnits];  // elements of the head; -1: none
 
-  __device__ __forceinline__ Place(const Arguments<T>& a, const Side<T>& side, int block_of_side)
+  __device__ __forceinline__ Place(const RopeArguments<T>& a, const RopeSide<T>& side, int block_of_side)
       : block(block_of_side) {
     const int group = static_cast<int>(threadIdx.x) >> a.lane_bits;
     lanes = 1 << a.lane_bits;
@@ -136,7 +118,7 @@ struct Angles {
   float cos[kUnits][N], sin[kUnits][N];
 
   template <class T>
-  __device__ __forceinline__ void read(const Arguments<T>& a, int64_t row, int lane, int lanes) {
+  __device__ __forceinline__ void read(const RopeArguments<T>& a, int64_t row, int lane, int lanes) {
 #pragma unroll
     for (int k = 0; k < kUnits; ++k) {
       const int unit = lane + k * lanes;
@@ -185,9 +167,9 @@ __device__ __forceinline__ float inverse_rms(float squares, int size, float eps)
 
 // kHeads heads are read before the first is worked on.
 template <class T, int N, bool kInterleaved, int kUnits, int kHeads>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const __grid_constant__ Arguments<T> a) {
+__global__ void __launch_bounds__(kThreads) forward_kernel(const __grid_constant__ RopeArguments<T> a) {
   const int block = static_cast<int>(blockIdx.x), on_keys = block >= a.sides[0].blocks ? 1 : 0;
-  const Side<T>& side = a.sides[on_keys];
+  const RopeSide<T>& side = a.sides[on_keys];
   const Place<T, N, kInterleaved, kUnits> place(a, side, on_keys != 0 ? block - a.sides[0].blocks : block);
   int64_t row = place.local_row < 0 ? -1 : int64_t{place.block} * side.rows_per_block + place.local_row;
   if (row >= a.rows) row = -1;
@@ -243,9 +225,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const __grid_constant
 // Each block walks over the rows block, block + blocks, ... of its side, in tiles, and adds up the gradient
 // of the norm weight.
 template <class T, int N, bool kInterleaved, int kUnits, int kHeads>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constant__ Arguments<T> a) {
+__global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constant__ RopeArguments<T> a) {
   const int block = static_cast<int>(blockIdx.x), on_keys = block >= a.sides[0].blocks ? 1 : 0;
-  const Side<T>& side = a.sides[on_keys];
+  const RopeSide<T>& side = a.sides[on_keys];
   const Place<T, N, kInterleaved, kUnits> place(a, side, on_keys != 0 ? block - a.sides[0].blocks : block);
   const bool normed = side.weight != nullptr;
   Unit<T, N> weight[kUnits];
@@ -382,8 +364,8 @@ bool in_packs(std::initializer_list<const Operand*> rows, std::initializer_list<
 }
 
 template <class T>
-Arguments<T> arguments_of(const KernelContext& c, const Operand& cos, const Operand& sin, int64_t rows) {
-  Arguments<T> a{};
+RopeArguments<T> arguments_of(const KernelContext& c, const Operand& cos, const Operand& sin, int64_t rows) {
+  RopeArguments<T> a{};
   a.cos = cos.as<float>();
   a.sin = sin.as<float>();
   a.cos_stride = cos.row_stride;
@@ -399,12 +381,12 @@ Arguments<T> arguments_of(const KernelContext& c, const Operand& cos, const Oper
 
 // Spreads both sides over blocks. max_blocks: of each side; 0: as many as the rows need.
 template <int N, class T>
-void lay_out(Arguments<T>& a, int heads_at_once, int64_t max_blocks) {
+void lay_out(RopeArguments<T>& a, int heads_at_once, int64_t max_blocks) {
   a.rotated_units = a.half / N;
   a.units = a.rotated_units + ((a.head_dim - 2 * a.half) / N + 1) / 2;
   while ((1 << a.lane_bits) < a.units && a.lane_bits < 5) ++a.lane_bits;
   const int groups = kThreads >> a.lane_bits;
-  for (Side<T>& side : a.sides) {
+  for (RopeSide<T>& side : a.sides) {
     side.slots = std::clamp((side.heads + heads_at_once - 1) / heads_at_once, 1, groups);
     side.rows_per_block = groups / side.slots;
     int64_t blocks = (a.rows + side.rows_per_block - 1) / side.rows_per_block;
@@ -416,7 +398,7 @@ void lay_out(Arguments<T>& a, int heads_at_once, int64_t max_blocks) {
 // Calls f<N, kUnits>(): vectors of N elements and units a lane. A lane holds more than one unit where 32
 // lanes do not suffice: heads of more than 256 in f32, and heads that are not read in vectors.
 template <class T, class F>
-void with_units(const Arguments<T>& a, bool packed, F f) {
+void with_units(const RopeArguments<T>& a, bool packed, F f) {
   constexpr int N = kPack<T>;
   if (!packed)
     f.template operator()<1, 8>();
@@ -430,21 +412,24 @@ template <class T>
 void start_forward(const KernelContext& c, cudaStream_t stream) {
   const Operand &q = c.input(0), &k = c.input(1), &cos = c.input(2), &sin = c.input(3), &q_norm = c.input(4),
                 &k_norm = c.input(5), &q_out = c.output(0), &k_out = c.output(1);
-  Arguments<T> a = arguments_of<T>(c, cos, sin, q.rows);
+  RopeArguments<T> a = arguments_of<T>(c, cos, sin, q.rows);
   if (a.rows == 0) return;
   const auto side = [&](const Operand& x, const Operand& weight, const Operand& out) {
-    return Side<T>{.x = x.as<T>(),
-                   .weight = weight.as<T>(),
-                   .out = out.as<T>(),
-                   .x_stride = x.row_stride,
-                   .out_stride = out.row_stride,
-                   .heads = static_cast<int>(x.row_size) / a.head_dim};
+    return RopeSide<T>{.x = x.as<T>(),
+                       .weight = weight.as<T>(),
+                       .out = out.as<T>(),
+                       .x_stride = x.row_stride,
+                       .out_stride = out.row_stride,
+                       .heads = static_cast<int>(x.row_size) / a.head_dim};
   };
   a.sides[0] = side(q, q_norm, q_out);
   a.sides[1] = side(k, k_norm, k_out);
   const bool interleaved = c.attributes->integer("interleaved") != 0;
   const bool packed =
       in_packs({&q, &k, &q_out, &k_out, &cos, &sin}, {&q_norm, &k_norm}, a.head_dim, a.half, kPack<T>);
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (packed && !interleaved && rope_heads_forward(a, stream)) return;
+  }
   with_units(a, packed, [&]<int N, int kUnits>() {
     constexpr int kHeads = kUnits == 1 ? 4 : kUnits == 2 ? 2 : 1;
     lay_out<N>(a, kHeads, 0);
@@ -462,37 +447,42 @@ void start_backward(const KernelContext& c, cudaStream_t stream) {
   const Operand &dq = c.input(0), &dk = c.input(1), &q = c.input(2), &k = c.input(3), &cos = c.input(4),
                 &sin = c.input(5), &q_norm = c.input(6), &k_norm = c.input(7);
   const Operand &d_q_norm = c.update(0), &d_k_norm = c.update(1), &q_out = c.output(0), &k_out = c.output(1);
-  Arguments<T> a = arguments_of<T>(c, cos, sin, q.rows);
+  RopeArguments<T> a = arguments_of<T>(c, cos, sin, q.rows);
   if (a.rows == 0) return;
   const int64_t max_parts = ops::head_norm_gradient_parts(a.rows);
   const auto side = [&](const Operand& dy, const Operand& x, const Operand& weight, const Operand& out,
                         const Operand& d_weight, int64_t first_part) {
     float* parts = static_cast<float*>(c.workspace) + first_part * a.head_dim;
-    return Side<T>{.x = x.as<T>(),
-                   .weight = weight.as<T>(),
-                   .dy = dy.as<T>(),
-                   .out = out.as<T>(),
-                   .part = d_weight ? parts : nullptr,
-                   .x_stride = x.row_stride,
-                   .dy_stride = dy.row_stride,
-                   .out_stride = out.row_stride,
-                   .heads = static_cast<int>(x.row_size) / a.head_dim};
+    return RopeSide<T>{.x = x.as<T>(),
+                       .weight = weight.as<T>(),
+                       .dy = dy.as<T>(),
+                       .out = out.as<T>(),
+                       .part = d_weight ? parts : nullptr,
+                       .x_stride = x.row_stride,
+                       .dy_stride = dy.row_stride,
+                       .out_stride = out.row_stride,
+                       .heads = static_cast<int>(x.row_size) / a.head_dim};
   };
   a.sides[0] = side(dq, q, q_norm, q_out, d_q_norm, 0);
   a.sides[1] = side(dk, k, k_norm, k_out, d_k_norm, max_parts);
   const bool interleaved = c.attributes->integer("interleaved") != 0, trained = d_q_norm || d_k_norm;
   const bool packed = in_packs({&dq, &dk, &q, &k, &q_out, &k_out, &cos, &sin}, {&q_norm, &k_norm}, a.head_dim,
                                a.half, kPack<T>);
-  with_units(a, packed, [&]<int N, int kUnits>() {
-    constexpr int kHeads = kUnits == 1 ? 2 : 1;
-    lay_out<N>(a, kHeads, trained ? max_parts : 0);
-    const auto blocks = static_cast<unsigned>(a.sides[0].blocks + a.sides[1].blocks);
-    if (interleaved)
-      backward_kernel<T, N, true, kUnits, kHeads><<<blocks, kThreads, 0, stream>>>(a);
-    else
-      backward_kernel<T, N, false, kUnits, kHeads><<<blocks, kThreads, 0, stream>>>(a);
-  });
-  SERVAL_CUDA(cudaGetLastError());
+  bool done = false;
+  if constexpr (std::is_same_v<T, bf16>)
+    done = packed && !interleaved && rope_heads_backward(a, max_parts, stream);
+  if (!done) {
+    with_units(a, packed, [&]<int N, int kUnits>() {
+      constexpr int kHeads = kUnits == 1 ? 2 : 1;
+      lay_out<N>(a, kHeads, trained ? max_parts : 0);
+      const auto blocks = static_cast<unsigned>(a.sides[0].blocks + a.sides[1].blocks);
+      if (interleaved)
+        backward_kernel<T, N, true, kUnits, kHeads><<<blocks, kThreads, 0, stream>>>(a);
+      else
+        backward_kernel<T, N, false, kUnits, kHeads><<<blocks, kThreads, 0, stream>>>(a);
+    });
+    SERVAL_CUDA(cudaGetLastError());
+  }
   if (!trained) return;
   const BothParts both{{{a.sides[0].part, d_q_norm.as<float>(), a.sides[0].blocks},
                         {a.sides[1].part, d_k_norm.as<float>(), a.sides[1].blocks}}};
