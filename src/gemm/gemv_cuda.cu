@@ -6,54 +6,53 @@ namespace {
 
 using bf16 = __nv_bfloat16;
 
-constexpr int kWarps = 8, kPack = 8, kAhead = 4;
+constexpr int kWarps = 8, kPack = 8;
 constexpr int64_t kMostRows = 8;
 
-struct alignas(16) Pack {
-  __nv_bfloat162 at[kPack / 2];
-};
-
-__device__ __forceinline__ float dot(const Pack& a, const Pack& b, float sum) {
+// 16 bytes hold kPack numbers. Even and odd ones are summed apart.
+__device__ __forceinline__ void add_products(float2& sum, const uint4& a, const uint4& b) {
+  const uint32_t x[4] = {a.x, a.y, a.z, a.w}, y[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
-  for (int i = 0; i < kPack / 2; ++i) {
-    const float2 x = __bfloat1622float2(a.at[i]), y = __bfloat1622float2(b.at[i]);
-    sum = fmaf(x.x, y.x, sum);
-    sum = fmaf(x.y, y.y, sum);
+  for (int i = 0; i < 4; ++i) {
+    sum.x = fmaf(__uint_as_float(x[i] << 16), __uint_as_float(y[i] << 16), sum.x);
+    sum.y = fmaf(__uint_as_float(x[i] & 0xffff0000u), __uint_as_float(y[i] & 0xffff0000u), sum.y);
   }
-  return sum;
 }
 
-// A warp computes one column of C: its lanes walk along the weight's row, several loads ahead; the rows of A
+// A warp computes one column of C: its lanes walk along the weight's row, kAhead loads ahead; the rows of A
 // come from the caches. The lanes' sums are added in a fixed order.
 template <class C, int kRows>
 __global__ void __launch_bounds__(kWarps * 32) gemv_kernel(GemmArgs g) {
+  constexpr int kAhead = kRows == 1 ? 8 : 4;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t column = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+  const auto* weight = reinterpret_cast<const uint4*>(static_cast<const bf16*>(g.b) + column * g.b_stride);
   if (column >= g.n) return;
-  const auto* weight = reinterpret_cast<const Pack*>(static_cast<const bf16*>(g.b) + column * g.b_stride);
   const auto* a = static_cast<const bf16*>(g.a);
-  const int64_t packs = g.k / kPack;
-  float sums[kRows] = {};
-  for (int64_t first = lane; first < packs; first += 32 * kAhead) {
-    Pack w[kAhead];
+  const int packs = static_cast<int>(g.k / kPack);
+  float2 sums[kRows] = {};
+  for (int first = lane; first < packs; first += 32 * kAhead) {
+    uint4 w[kAhead];
 #pragma unroll
     for (int u = 0; u < kAhead; ++u) {
-      const int64_t p = first + u * 32;
-      w[u] = p < packs ? weight[p] : Pack{};
+      const int p = first + u * 32;
+      w[u] = p < packs ? __ldcs(weight + p) : uint4{};
     }
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      const int64_t p = first + u * 32;
-      if (p >= packs) break;
+    for (int row = 0; row < kRows; ++row) {
+      if (row >= g.m) break;
+      const auto* numbers = reinterpret_cast<const uint4*>(a + row * g.a_stride);
 #pragma unroll
-      for (int row = 0; row < kRows; ++row)
-        if (row < g.m)
-          sums[row] = dot(w[u], *reinterpret_cast<const Pack*>(a + row * g.a_stride + p * kPack), sums[row]);
+      for (int u = 0; u < kAhead; ++u) {
+        const int p = first + u * 32;
+        const uint4 x = p < packs ? numbers[p] : uint4{};
+        add_products(sums[row], w[u], x);
+      }
     }
   }
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
-    float sum = sums[row];
+    float sum = sums[row].x + sums[row].y;
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     if (lane != 0 || row >= g.m) continue;
     float value = static_cast<float>(g.alpha) * sum;
