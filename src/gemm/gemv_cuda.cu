@@ -1,5 +1,5 @@
 #include "gemm/gemv_cuda.h"
-#include "tensor/gpu.h"
+#include "tensor/gpu_overlap.h"
 
 namespace serval {
 namespace {
@@ -8,6 +8,8 @@ using bf16 = __nv_bfloat16;
 
 constexpr int kWarps = 8, kPack = 8;
 constexpr int64_t kMostRows = 8;
+// Of each row of the weight, while the kernel before is still running: about 20 MB of all that start at once.
+constexpr int64_t kPrefetchedBytes = 4096;
 
 // 16 bytes hold kPack numbers. Even and odd ones are summed apart.
 __device__ __forceinline__ void add_products(float2& sum, const uint4& a, const uint4& b) {
@@ -27,6 +29,10 @@ __global__ void __launch_bounds__(kWarps * 32) gemv_kernel(GemmArgs g) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t column = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const auto* weight = reinterpret_cast<const uint4*>(static_cast<const bf16*>(g.b) + column * g.b_stride);
+  if (lane == 0 && column < g.n)
+    prefetch_to_cache(weight,
+                      static_cast<uint32_t>(min(g.k * static_cast<int64_t>(sizeof(bf16)), kPrefetchedBytes)));
+  await_previous();
   if (column >= g.n) return;
   const auto* a = static_cast<const bf16*>(g.a);
   const int packs = static_cast<int>(g.k / kPack);
@@ -66,13 +72,15 @@ __global__ void __launch_bounds__(kWarps * 32) gemv_kernel(GemmArgs g) {
 template <class C>
 void launch(const GemmArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>((args.n + kWarps - 1) / kWarps);
+  const auto start = [&](auto* kernel) {
+    launch_overlapped(true, kernel, blocks, kWarps * 32, stream, args);
+  };
   if (args.m == 1)
-    gemv_kernel<C, 1><<<blocks, kWarps * 32, 0, stream>>>(args);
+    start(gemv_kernel<C, 1>);
   else if (args.m <= 4)
-    gemv_kernel<C, 4><<<blocks, kWarps * 32, 0, stream>>>(args);
+    start(gemv_kernel<C, 4>);
   else
-    gemv_kernel<C, 8><<<blocks, kWarps * 32, 0, stream>>>(args);
-  SERVAL_CUDA(cudaGetLastError());
+    start(gemv_kernel<C, 8>);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 // own.
 #include "ops/attention/attention_own.h"
 #include "ops/attention/attention_tile_cuda.h"
+#include "tensor/gpu_overlap.h"
 
 namespace serval {
 namespace {
@@ -131,6 +132,7 @@ __global__ void __launch_bounds__(kThreads) attend_piece(const Cached<T> p) {
   constexpr int kSlots = kThreads / kLanes, kUnroll = 16 / static_cast<int>(sizeof(T)) / 2;
   __shared__ __align__(16) float slot_o[kSlots][kHeads][kLanes * kWidth];
   __shared__ float slot_most[kSlots][kHeads], slot_sum[kSlots][kHeads];
+  await_previous();
   const int thread = static_cast<int>(threadIdx.x), dim = p.shape.dim;
   unsigned item = blockIdx.x;
   const auto piece = static_cast<int32_t>(item % static_cast<unsigned>(p.pieces));
@@ -228,6 +230,7 @@ __global__ void __launch_bounds__(kThreads) attend_piece(const Cached<T> p) {
 template <class T>
 __global__ void __launch_bounds__(kThreads) combine_pieces(const Cached<T> p) {
   __shared__ float weights[64];
+  await_previous();
   const int thread = static_cast<int>(threadIdx.x), dim = p.shape.dim;
   const int64_t row = blockIdx.x / static_cast<unsigned>(p.shape.heads),
                 head = blockIdx.x % static_cast<unsigned>(p.shape.heads);
@@ -267,7 +270,8 @@ void launch_pieces(const Cached<T>& p, cudaStream_t stream) {
     with_parts.group_parts = (p.shape.group + kHeads - 1) / kHeads;
     const int64_t blocks =
         int64_t{p.documents.capacity} * p.shape.kv_heads * with_parts.group_parts * p.pieces;
-    attend_piece<T, kLanes, kHeads><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(with_parts);
+    launch_overlapped(p.documents.capacity <= kOverlapRows, attend_piece<T, kLanes, kHeads>,
+                      static_cast<unsigned>(blocks), kThreads, stream, with_parts);
   };
   if (p.shape.group == 1)
     launch.template operator()<1>();
@@ -305,7 +309,9 @@ void attend_in_pieces(const KernelContext& c, cudaStream_t stream) {
     launch_pieces<T, 16>(p, stream);
   else
     launch_pieces<T, 32>(p, stream);
-  if (pieces > 1) combine_pieces<T><<<static_cast<unsigned>(q.rows * shape.heads), kThreads, 0, stream>>>(p);
+  if (pieces > 1)
+    launch_overlapped(q.rows <= kOverlapRows, combine_pieces<T>, static_cast<unsigned>(q.rows * shape.heads),
+                      kThreads, stream, p);
 }
 
 // V: 16 bytes or one element.

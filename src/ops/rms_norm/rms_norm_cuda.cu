@@ -6,6 +6,7 @@
 
 #include "ops/common/cuda_kernel.h"
 #include "ops/rms_norm/rms_norm_cuda.h"
+#include "tensor/gpu_overlap.h"
 
 namespace serval {
 namespace {
@@ -79,6 +80,7 @@ __device__ __forceinline__ float2 row_sums(float a, float b) {
 template <class T, int kLanes, int kWords>
 __global__ void __launch_bounds__(kLanes* kRows<kLanes>) forward_kernel(const Forward<T> a) {
   constexpr int N = kPack<T>;
+  await_previous();
   const int lane = threadIdx.x % kLanes;
   const int64_t row = int64_t{blockIdx.x} * kRows<kLanes> + threadIdx.x / kLanes;
   if (row >= a.rows) return;  // a whole warp, where warps hold rows
@@ -423,7 +425,8 @@ void start_forward(const KernelContext& c, cudaStream_t stream) {
   const bool packed = in_packs({&x, &branch, &y, &sum}, weight);
   const auto held = [&]<int kLanes, int kWords>() {
     constexpr int kThreads = kLanes * kRows<kLanes>;
-    forward_kernel<T, kLanes, kWords><<<blocks_for(a.rows, kRows<kLanes>), kThreads, 0, stream>>>(a);
+    launch_overlapped(a.rows <= kOverlapRows, forward_kernel<T, kLanes, kWords>,
+                      blocks_for(a.rows, kRows<kLanes>), kThreads, stream, a);
   };
   if (!packed)
     long_forward_kernel<T, 1><<<static_cast<unsigned>(a.rows), kLongThreads, 0, stream>>>(a);

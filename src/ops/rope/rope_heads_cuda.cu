@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ops/rope/rope_sides_cuda.h"
+#include "tensor/gpu_overlap.h"
 
 namespace serval {
 namespace {
@@ -119,6 +120,7 @@ template <int kLanes, bool kNormed>
 __global__ void __launch_bounds__(kThreads, 4)
     forward_kernel(const __grid_constant__ RopeArguments<bf16> a, float direction) {
   using At = Place<kLanes, kForwardHeads>;
+  await_previous();
   const At at(a);
   const RopeSide<bf16>& side = a.sides[at.on_keys];
   const int64_t row = int64_t{blockIdx.x} * kWarps + at.warp;
@@ -270,11 +272,9 @@ void rotate(RopeArguments<bf16>& a, bool normed, float direction, cudaStream_t s
     side.slots = side.out == nullptr ? 0 : slots_of<kLanes, kForwardHeads>(side);
   const dim3 grid(blocks_for(a.rows, kWarps), static_cast<unsigned>(a.sides[0].slots + a.sides[1].slots));
   if (grid.y == 0) return;
-  if (normed)
-    forward_kernel<kLanes, true><<<grid, kThreads, 0, stream>>>(a, direction);
-  else
-    forward_kernel<kLanes, false><<<grid, kThreads, 0, stream>>>(a, direction);
-  SERVAL_CUDA(cudaGetLastError());
+  launch_overlapped(a.rows <= kOverlapRows,
+                    normed ? forward_kernel<kLanes, true> : forward_kernel<kLanes, false>, grid, kThreads,
+                    stream, a, direction);
 }
 
 }  // namespace

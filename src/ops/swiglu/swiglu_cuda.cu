@@ -1,5 +1,6 @@
 // SwiGLU on the GPU: every thread computes N neighbouring elements. The maths is in swiglu.h.
 #include "ops/common/cuda_kernel.h"
+#include "tensor/gpu_overlap.h"
 
 namespace serval {
 namespace {
@@ -50,6 +51,7 @@ __device__ __forceinline__ Position position(int64_t index, int64_t vectors, int
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t rows, int64_t size) {
+  await_previous();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x, vectors = size / N;
   if (index >= rows * vectors) return;
   const auto [row, vector] = position(index, vectors, rows * vectors);
@@ -94,8 +96,8 @@ void start_forward(const Operand& x, const Operand& y, cudaStream_t stream) {
   const auto run = [&]<int N>() {
     const unsigned blocks = blocks_for(y.rows * (y.row_size / N), kThreads);
     if (blocks == 0) return;
-    forward_kernel<T, N><<<blocks, kThreads, 0, stream>>>(x.as<T>(), x.row_stride, y.as<T>(), y.row_stride,
-                                                          y.rows, y.row_size);
+    launch_overlapped(y.rows <= kOverlapRows, forward_kernel<T, N>, blocks, kThreads, stream, x.as<T>(),
+                      x.row_stride, y.as<T>(), y.row_stride, y.rows, y.row_size);
   };
   if (aligned_to(x, 16) && aligned_to(y, 16))
     run.template operator()<kPack<T>>();
