@@ -133,8 +133,8 @@ class TrainingRun {
   void prepare_output_directory(const std::string& resume) const {
     if (resume.empty() && config_.resume_from_checkpoint.empty()) {
       // Nothing of the earlier run may pass for a result of this one.
-      for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "merged",
-                               "model.safetensors", "metrics.jsonl", "loss.svg"})
+      for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
+                               "merged", "model.safetensors", "metrics.jsonl", "loss.svg"})
         remove_tree(join_path(config_.output_dir, name));
       for (const int64_t step : checkpoint_steps(config_.output_dir))
         remove_tree(checkpoint_path(config_.output_dir, step));

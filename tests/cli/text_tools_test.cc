@@ -85,6 +85,19 @@ TEST(ChatTemplateKey, OtherTemplatesOfTheMergedTokenizerGiveWay) {
   EXPECT_EQ(written.at("eos_token").as_string(), "<|end|>");
 }
 
+TEST(ChatTemplateKey, NoneOfAnEarlierRunStays) {
+  const std::string root = scratch_directory(), bare = model_folder(root + "/tokenizer", Json());
+  remove_tree(bare + "/chat_template.jinja");
+  const std::string data = write_texts(root, 4), out = root + "/out";
+  ASSERT_EQ(train(root, "out", {"--chat-template", "phi-3"}).exit_code, 0);
+  ASSERT_TRUE(file_exists(out + "/chat_template.jinja"));
+  const Finished run =
+      run_serval(train_words(data, out, {"--max-steps", "1", "--tokenizer", bare, "--overwrite-output-dir"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_FALSE(file_exists(out + "/chat_template.jinja"));
+  EXPECT_FALSE(file_exists(out + "/merged/chat_template.jinja"));
+}
+
 TEST(ChatTemplateKey, BelongsToTheCache) {
   const std::string root = scratch_directory();
   const auto was_kept = [&](const Words& more) {
