@@ -6,6 +6,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "formats/model_source.h"
+#include "text/template_library.h"
+#include "train/text_tools.h"
 
 namespace serval {
 namespace {
@@ -14,18 +17,11 @@ namespace {
 std::vector<int32_t> stop_ids(const Pretrained& model, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids = model.config().eos_token_ids;
   if (tokenizer.eos_id()) ids.push_back(*tokenizer.eos_id());
-  const std::string path = join_path(model.directory(), "generation_config.json");
-  if (file_exists(path)) {
-    const Json config = Json::parse(read_file(path, 1 << 20), path);
-    if (const Json* eos = config.find("eos_token_id")) {
-      if (eos->is_int()) ids.push_back(static_cast<int32_t>(eos->as_int()));
-      if (eos->is_array())
-        for (const Json& id : eos->as_array()) ids.push_back(static_cast<int32_t>(id.as_int()));
-    }
-  }
+  for (const int32_t id : eos_ids_of(model.directory())) ids.push_back(id);
   // Chat models end a turn with a token of their own, which not every config.json names.
-  for (const char* token : {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>"})
-    if (const auto id = tokenizer.token_to_id(token)) ids.push_back(*id);
+  for (const LibraryTemplate& known : library_templates())
+    if (const auto id = tokenizer.token_to_id(known.end_of_turn); id && !known.end_of_turn.empty())
+      ids.push_back(*id);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
@@ -86,9 +82,12 @@ Conversationalist::Conversationalist(const Settings& settings)
       check_nan_(settings.flag("check_nan")) {
   set_num_threads(static_cast<int>(settings.integer_or("num_threads", 0)));
   const std::string named = settings.text_or("tokenizer_name_or_path", "");
-  const std::string directory = named.empty() ? model_.directory() : resolve_model(named);
-  tokenizer_ = Tokenizer::from_directory(directory);
-  if (ChatTemplate::exists_in(directory)) template_ = ChatTemplate::from_directory(directory);
+  TextTools tools = open_text_tools({.tokenizer = named.empty() ? model_.directory() : resolve_model(named),
+                                     .chat_template = settings.text_or("chat_template", ""),
+                                     .adapter = settings.text_or("adapter", ""),
+                                     .with_fingerprint = false});
+  tokenizer_ = std::move(tools.tokenizer);
+  template_ = std::move(tools.chat_template);
   sampling_.temperature = settings.number("temperature");
   sampling_.top_k = settings.integer("top_k");
   sampling_.top_p = settings.number("top_p");
@@ -114,9 +113,8 @@ void Conversationalist::load(int64_t sequences, int64_t longest_prompt) {
 std::string Conversationalist::render(const Json& messages) const {
   if (!template_)
     fail(
-        "the model has no chat template, so there is no conversation; use --raw to continue a text, or add "
-        "chat_template.jinja "
-        "beside tokenizer.json");
+        "the model has no chat template, so there is no conversation; use --raw to continue a text, name one "
+        "with --chat-template, or add chat_template.jinja beside tokenizer.json");
   Json conversation = Json::object();
   conversation.set("messages", messages);
   return template_->render(conversation, {.add_generation_prompt = true}).text;

@@ -78,7 +78,11 @@ DataSetup data_setup(const Settings& given) {
                               ? init
                               : init.substr(0, std::max<size_t>(init.rfind('/') + 1, 1) - 1);
   if (directory.empty()) directory = ".";
-  DataSetup setup{config, open_text_tools(directory), read_options_of(config)};
+  DataSetup setup{config,
+                  open_text_tools({.tokenizer = directory,
+                                   .chat_template = config.chat_template,
+                                   .adapter = config.adapter_name_or_path}),
+                  model.empty() ? directory : resolve_model(model), read_options_of(config)};
   setup.options.fingerprint = setup.tools.fingerprint;
   return setup;
 }

@@ -6,6 +6,7 @@
 
 #include "config/arguments.h"
 #include "train/read_examples.h"
+#include "train/text_tools.h"
 
 namespace serval {
 
@@ -21,6 +22,7 @@ int run_data_convert(const Arguments& arguments);
 struct DataSetup {
   TrainConfig config;
   TextTools tools;
+  std::string directory;  // of the model, or of the tokenizer alone
   DatasetReadOptions options;
 };
 DataSetup data_setup(const Settings& settings);

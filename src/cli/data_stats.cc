@@ -8,6 +8,7 @@ namespace serval {
 int run_data_stats(const Arguments& arguments) {
   const DataSetup setup = data_setup(arguments.settings);
   const TextTools& tools = setup.tools;
+  report_findings(tools.tokenizer, model_tokens(tools, setup.directory));
   const bool as_json = arguments.settings.flag("json");
   Json reports = Json::array();
   for (const DatasetSource& source : setup.config.dataset) {

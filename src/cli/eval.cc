@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "train/evaluation.h"
 #include "train/read_examples.h"
+#include "train/text_tools.h"
 
 namespace serval {
 
@@ -18,17 +19,17 @@ int run_eval(const Arguments& arguments) {
                                              .dtype = s.text("dtype"),
                                              .ignored_config_keys = s.texts("ignore_config_key")});
   const std::string named = s.text_or("tokenizer_name_or_path", "");
-  const std::string directory = named.empty() ? model.directory() : resolve_model(named);
+  const TextTools tools =
+      open_text_tools({.tokenizer = named.empty() ? model.directory() : resolve_model(named),
+                       .chat_template = s.text_or("chat_template", ""),
+                       .adapter = s.text_or("adapter", "")});
   DatasetReadOptions read = read_options_of(partial_config(s));
-  const Tokenizer tokenizer = Tokenizer::from_directory(directory);
-  std::optional<ChatTemplate> chat;
-  if (ChatTemplate::exists_in(directory)) chat = ChatTemplate::from_directory(directory);
   read.cache = data_cache(s);
-  read.fingerprint = fingerprint_of_tokenizer(directory);
+  read.fingerprint = tools.fingerprint;
   std::vector<DatasetSource> sources = dataset_sources(s.value("dataset"));
   for (DatasetSource& source : sources) source.held_out = true;
   const Examples examples =
-      read_examples(sources, read, tokenizer, chat ? &*chat : nullptr, model.config().vocab_size, "dataset");
+      read_examples(sources, read, tools.tokenizer, tools.chat(), model.config().vocab_size, "dataset");
   EvaluationBatches batches(examples, s.integer("per_device_eval_batch_size"));
   const auto device = make_device(s.text("device"));
   Evaluator evaluator(model, batches.capacity(), *device);

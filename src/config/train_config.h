@@ -25,6 +25,7 @@ struct TrainConfig {
   std::string model_name_or_path;      // "" where `init` is set
   std::string init;                    // a config.json: start from random weights
   std::string tokenizer_name_or_path;  // "" : beside the model
+  std::string chat_template;           // a built-in name or a file; "": the tokenizer's own
   std::string dtype;                   // auto, bfloat16, float32
   std::vector<std::string> ignore_config_key;
 

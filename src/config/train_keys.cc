@@ -27,11 +27,20 @@ std::vector<TrainRow> make_rows() {
        .aliases = {"model", "base_model"},
        .unset = "required unless init is given"});
   row(&C::init, {.name = "init", .meaning = "A config.json: train that model from random weights instead."});
-  row(&C::tokenizer_name_or_path, {.name = "tokenizer_name_or_path",
-                                   .meaning = "Directory or tokenizer.json to read the tokenizer from.",
-                                   .origin = "Axolotl",
-                                   .aliases = {"tokenizer", "tokenizer_name", "tokenizer_config"},
-                                   .unset = "beside the model or the init file"});
+  row(&C::tokenizer_name_or_path,
+      {.name = "tokenizer_name_or_path",
+       .meaning = "Directory to read the tokenizer from, or its file: tokenizer.json, "
+                  "tokenizer.model, tekken.json, a GGUF ... (docs/tokenizers.md).",
+       .origin = "Axolotl",
+       .aliases = {"tokenizer", "tokenizer_name", "tokenizer_config"},
+       .unset = "beside the model or the init file"});
+  row(&C::chat_template,
+      {.name = "chat_template",
+       .meaning = "Chat template to use instead of the tokenizer's own: the name of a built-in one (chatml, "
+                  "llama-3.1, qwen-3, gemma-3 ...) or a Jinja file.",
+       .origin = "Unsloth",
+       .aliases = {"chat_template_path", "template"},
+       .unset = "the one beside the adapter, else the tokenizer's own"});
   row(&C::dtype, {.name = "dtype",
                   .fallback = "auto",
                   .meaning = "Type that weights are held and products computed in; auto is the checkpoint's.",

@@ -26,7 +26,8 @@ void add_model_keys(std::vector<Key>& keys) {
                   .aliases = {"adapter_name_or_path"},
                   .unset = "none"});
   keys.push_back(shared("tokenizer_name_or_path", "model"));
-  keys.back().unset = "beside the adapter or the model";
+  keys.back().unset = "beside the model";
+  keys.push_back(shared("chat_template", "model"));
   keys.push_back(shared("dtype", "model"));
   keys.push_back(shared("ignore_config_key", "model"));
 }
@@ -215,7 +216,9 @@ Verb make_inspect() {
   return {.name = "inspect",
           .summary = "Tell what a file or directory holds: tensors, types, shapes, settings.",
           .positional = "FILE|DIR",
-          .positional_meaning = "A safetensors file, a checkpoint, an adapter, a tokenizer or a dataset.",
+          .positional_meaning =
+              "A safetensors file, a checkpoint, an adapter, a tokenizer or its file, a GGUF or "
+              "a dataset.",
           .min_positionals = 1,
           .max_positionals = 1,
           .examples = {"inspect ./model", "inspect out/adapter_model.safetensors --json"},

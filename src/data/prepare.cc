@@ -10,6 +10,9 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "data/example_file.h"
+#include "formats/checkpoint.h"
+#include "formats/gguf.h"
+#include "formats/gguf_metadata.h"
 
 namespace serval {
 namespace {
@@ -121,38 +124,55 @@ void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetF
 }
 
 bool belongs_to_tokenizer(const std::string& name) {
-  for (const char* begin : {"tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens",
-                            "chat_template", "tekken", "spiece", "sentencepiece"})
-    if (starts_with(name, begin)) return true;
-  for (const char* end : {".jinja", ".tiktoken", ".model", ".gguf"})
-    if (ends_with(name, end)) return true;
-  return name == "config.json" || name == "generation_config.json";
+  return is_tokenizer_file(name) || name.ends_with(".gguf") || name == "config.json" ||
+         name == "generation_config.json";
 }
 
-void add_files(const std::string& path, ContentHash& hash, bool& shows_day) {
+bool shows_day(std::string_view text) {
+  return text.find("strftime_now") != std::string_view::npos;
+}
+
+// Of a GGUF what it says of its tokenizer: the weights behind it may be huge.
+void add_gguf(const std::string& path, ContentHash& hash, bool& with_day) {
+  const GgufMetadata gguf = GgufMetadata::open(path);
+  for (const std::string_view key : gguf.keys()) {
+    if (!key.starts_with("tokenizer.")) continue;
+    const std::string_view value = gguf.find(key)->bytes;
+    hash.text(key).text(value);
+    with_day = with_day || shows_day(value);
+  }
+}
+
+void add_files(const std::string& path, ContentHash& hash, bool& with_day) {
   const std::string name = base_name(path);
-  hash.text(name).file(path);
+  hash.text(name);
+  if (is_gguf(path)) return add_gguf(path, hash, with_day);
+  hash.file(path);
   const bool may_hold_template = ends_with(name, ".jinja") || ends_with(name, ".json");
-  if (may_hold_template && read_file(path).find("strftime_now") != std::string::npos) shows_day = true;
+  if (may_hold_template && shows_day(read_file(path))) with_day = true;
 }
 
 }  // namespace
 
-std::string fingerprint_of_tokenizer(const std::string& path) {
+std::string fingerprint_of_tokenizer(const std::string& path, const std::string& chat_template) {
   ContentHash hash;
-  hash.file("/proc/self/exe");
-  bool shows_day = false;
-  if (!directory_exists(path)) {
-    add_files(path, hash, shows_day);
-  } else {
-    for (const std::string& name : list_directory(path))
-      if (belongs_to_tokenizer(name) && file_exists(join_path(path, name)))
-        add_files(join_path(path, name), hash, shows_day);
-    const std::string more = join_path(path, "additional_chat_templates");
-    if (directory_exists(more))
-      for (const std::string& name : list_directory(more)) add_files(join_path(more, name), hash, shows_day);
+  hash.file("/proc/self/exe").text(chat_template);
+  bool with_day = shows_day(chat_template);
+  const std::string directory = directory_of_model(path);
+  if (directory != path) {
+    hash.text("file");
+    add_files(path, hash, with_day);
   }
-  if (shows_day) {
+  for (const std::string& name : list_directory(directory)) {
+    const std::string file = join_path(directory, name);
+    // Beside a file that was named, another GGUF has no part in anything.
+    if (directory != path && name.ends_with(".gguf")) continue;
+    if (belongs_to_tokenizer(name) && file_exists(file)) add_files(file, hash, with_day);
+  }
+  const std::string more = join_path(directory, "additional_chat_templates");
+  if (directory_exists(more))
+    for (const std::string& name : list_directory(more)) add_files(join_path(more, name), hash, with_day);
+  if (with_day) {
     const std::time_t now = std::time(nullptr);
     std::tm day{};
     localtime_r(&now, &day);

@@ -40,8 +40,9 @@ ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape);
 
 PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options);
 
-// A hash of all files that a tokenizer and its chat template are read from (a directory, or one file), of the
-// program, and of the day where the template shows it.
-std::string fingerprint_of_tokenizer(const std::string& path);
+// A hash of all files that a tokenizer and its chat template are read from (a directory, or one file and the
+// settings beside it), of the program, of a template that is used instead (its Jinja source), and of the day
+// where a template shows it.
+std::string fingerprint_of_tokenizer(const std::string& path, const std::string& chat_template = "");
 
 }  // namespace serval

@@ -68,6 +68,20 @@ void write_adapter(const std::string& directory, const AdapterConfig& config, co
   write_file_atomically(join_path(directory, "adapter_config.json"), config.to_json().dump(2) + "\n");
 }
 
+void write_chat_template(const std::string& directory, const std::string& source) {
+  write_file_atomically(join_path(directory, "chat_template.jinja"), source);
+  remove_tree(join_path(directory, "chat_template.json"));
+  remove_tree(join_path(directory, "additional_chat_templates"));
+  const std::string path = join_path(directory, "tokenizer_config.json");
+  if (!file_exists(path)) return;
+  Json config = Json::parse(read_file(path, 64 << 20), path);
+  // Programs that read no chat_template.jinja must find no other.
+  if (config.is_object() && config.contains("chat_template")) {
+    config.set("chat_template", Json(source));
+    write_file_atomically(path, config.dump(2) + "\n");
+  }
+}
+
 MergeReport write_merged_checkpoint(const std::string& directory, const MergeOptions& options,
                                     const ParameterTable& table, const StateStore& states) {
   const Slices weights = slices_of(table, Role::weight), adapters = slices_of(table, Role::adapter);
@@ -106,7 +120,8 @@ MergeReport write_merged_checkpoint(const std::string& directory, const MergeOpt
                        : options.dtype == DType::f16 ? "float16"
                                                      : "float32"));
   write_file_atomically(join_path(directory, "config.json"), config.dump(2) + "\n");
-  copy_model_files(options.model_directory, directory);
+  copy_model_files(options.tokenizer, directory);
+  if (!options.chat_template.empty()) write_chat_template(directory, options.chat_template);
   return report;
 }
 

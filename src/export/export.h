@@ -15,6 +15,10 @@ namespace serval {
 void write_adapter(const std::string& directory, const AdapterConfig& config, const ParameterTable& table,
                    const StateStore& states);
 
+// chat_template.jinja, and no other template in the directory: what a model was trained with is what it is
+// used with.
+void write_chat_template(const std::string& directory, const std::string& source);
+
 // How much of the adapter rounding to the checkpoint's type loses: |round(W + sBA) - (W + sBA)| / |sBA|, by
 // norm.
 struct MergeReport {
@@ -25,7 +29,8 @@ struct MergeReport {
 
 struct MergeOptions {
   Json config_json;                        // of the model; its dtype is set to what is written
-  std::string model_directory;             // tokenizer and template are copied from here
+  std::string tokenizer;                   // directory or file: tokenizer and template are copied from here
+  std::string chat_template{};             // Jinja that stands in place of the copied one; "": the copied
   const AdapterConfig* adapter = nullptr;  // nullptr: nothing to merge
   DType dtype = DType::bf16;
 };

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "formats/gguf.h"
 
 namespace serval {
 namespace {
@@ -208,16 +209,47 @@ void write_checkpoint(const std::string& directory, std::vector<CheckpointTensor
       remove_tree(join_path(directory, name));
 }
 
+bool is_tokenizer_file(const std::string& name) {
+  for (const char* begin : {"tokenizer.", "tokenizer_config.", "vocab.", "merges.", "special_tokens_map.",
+                            "added_tokens.", "chat_template.", "tekken", "spiece.", "sentencepiece."})
+    if (name.starts_with(begin) && !name.ends_with(".py")) return true;
+  return name.ends_with(".jinja") || name.ends_with(".tiktoken") || name.ends_with(".model");
+}
+
+std::string directory_of_model(const std::string& path) {
+  if (directory_exists(path)) return path;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+
 void copy_model_files(const std::string& from, const std::string& to) {
-  const std::set<std::string> wanted = {
-      "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
-      "merges.txt",          "generation_config.json",  "tokenizer.model"};
-  for (const std::string& name : list_directory(from)) {
-    const bool tokenizer = name.starts_with("tokenizer") && name.ends_with(".json");
-    const std::string path = join_path(from, name);
-    if ((tokenizer || wanted.contains(name)) && file_exists(path))
-      write_file_atomically(join_path(to, name), read_file(path));
+  const std::string directory = directory_of_model(from), chosen = directory == from ? "" : base_name(from);
+  const auto copy = [&](const std::string& name, const std::string& as) {
+    if (const std::string path = join_path(directory, name); file_exists(path))
+      write_file_atomically(join_path(to, as), read_file(path));
+  };
+  for (const std::string& name : list_directory(directory)) {
+    const bool vocabulary = is_tokenizer_file(name) && !name.ends_with(".jinja") &&
+                            name != "chat_template.json" && name != "tokenizer_config.json" &&
+                            name != "special_tokens_map.json" && name != "added_tokens.json";
+    if (name != "generation_config.json" && !is_tokenizer_file(name)) continue;
+    // Another vocabulary beside the chosen one would be read in its place.
+    if (vocabulary && !chosen.empty()) continue;
+    copy(name, name);
   }
+  constexpr const char* kAdditional = "additional_chat_templates";
+  if (const std::string more = join_path(directory, kAdditional); directory_exists(more)) {
+    make_directories(join_path(to, kAdditional));
+    for (const std::string& name : list_directory(more))
+      if (name.ends_with(".jinja")) copy(join_path(kAdditional, name), join_path(kAdditional, name));
+  }
+  if (chosen.empty() || is_gguf(from)) return;
+  const bool pair = chosen == "vocab.json" || chosen == "merges.txt";
+  const bool whole = chosen.ends_with(".json") && !pair && !chosen.starts_with("tekken");
+  copy(chosen, whole ? "tokenizer.json" : chosen);
+  if (pair)
+    copy(chosen == "vocab.json" ? "merges.txt" : "vocab.json",
+         chosen == "vocab.json" ? "merges.txt" : "vocab.json");
 }
 
 }  // namespace serval

@@ -51,7 +51,14 @@ struct CheckpointTensor {
 void write_checkpoint(const std::string& directory, std::vector<CheckpointTensor> tensors,
                       int64_t max_shard_bytes = 5'000'000'000);
 
-// Tokenizer, chat template and generation settings, byte for byte; what is absent is left out.
+// Tokenizer, chat template and generation settings, byte for byte; what is absent is left out. `from` is a
+// directory, or one file of a tokenizer: then that file and the settings beside it. A GGUF is not copied.
 void copy_model_files(const std::string& from, const std::string& to);
+
+// Whether a file of a model's directory has a part in its tokenizer or its chat template.
+bool is_tokenizer_file(const std::string& name);
+
+// `path` where it is a directory, else the one that the file lies in.
+std::string directory_of_model(const std::string& path);
 
 }  // namespace serval

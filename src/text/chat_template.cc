@@ -104,7 +104,7 @@ void cut_at_tag(RenderedChat& chat, const std::string& last) {
 }  // namespace
 
 struct ChatTemplate::Impl {
-  std::string where;
+  std::string where, source;
   Json variables;
   jinja::Limits limits;
   std::shared_ptr<const jinja::Program> program;
@@ -113,6 +113,7 @@ struct ChatTemplate::Impl {
 ChatTemplate::ChatTemplate(std::string_view source, Json variables, const std::string& where) {
   auto impl = std::make_shared<Impl>();
   impl->where = where;
+  impl->source = source;
   impl->variables = std::move(variables);
   if (static_cast<int64_t>(source.size()) > impl->limits.source_bytes)
     fail("{}: the chat template has {} bytes (limit: {})", where, source.size(), impl->limits.source_bytes);
@@ -178,6 +179,10 @@ bool ChatTemplate::has_generation_spans() const {
 
 const std::string& ChatTemplate::where() const {
   return impl_->where;
+}
+
+const std::string& ChatTemplate::source() const {
+  return impl_->source;
 }
 
 std::string ChatTemplate::variable(std::string_view name) const {

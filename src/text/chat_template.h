@@ -55,6 +55,7 @@ class ChatTemplate {
   RenderedChat render(const Json& conversation, const RenderOptions& options = {}) const;
   bool has_generation_spans() const;  // the source holds a {% generation %} block
   const std::string& where() const;   // as given, for messages
+  const std::string& source() const;  // as given
   // A variable that is set for every rendering, "" where it is absent or no text.
   std::string variable(std::string_view name) const;
 

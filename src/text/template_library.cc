@@ -162,7 +162,14 @@ ChatTemplate library_chat_template(std::string_view name, Json variables) {
 
 ChatTemplate open_chat_template(const std::string& named, const std::string& directory) {
   if (named.empty()) return ChatTemplate::from_directory(directory);
-  Json variables = directory.empty() ? Json::object() : template_variables(directory);
+  return named_chat_template(named, directory.empty() ? Json::object() : template_variables(directory));
+}
+
+const LibraryTemplate* built_in_template(const std::string& named) {
+  return file_exists(named) ? nullptr : find_library_template(named);
+}
+
+ChatTemplate named_chat_template(const std::string& named, Json variables) {
   if (file_exists(named)) return ChatTemplate(read_file(named, 4 << 20), std::move(variables), named);
   const bool is_path = named.find('/') != std::string::npos || ends_with(named, ".jinja");
   if (is_path) fail("{}: no such file (a chat template is a file or the name of a built-in one)", named);

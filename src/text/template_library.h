@@ -36,6 +36,10 @@ ChatTemplate library_chat_template(std::string_view name, Json variables);
 // What a user calls a chat template: the path of a file or the name of a built-in one, with the special
 // tokens of `directory`; where `named` is empty, the directory's own.
 ChatTemplate open_chat_template(const std::string& named, const std::string& directory);
+// The same of a name that is not empty, with the special tokens given.
+ChatTemplate named_chat_template(const std::string& named, Json variables);
+// The entry that `named` means; nullptr where it is a file.
+const LibraryTemplate* built_in_template(const std::string& named);
 
 struct ModelfileOptions {
   // Ollama reads the chat template out of a GGUF by itself; versions before May 2026 need the Go template.

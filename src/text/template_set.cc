@@ -79,12 +79,8 @@ std::vector<Source> all_sources(const std::string& directory) {
   return sources;
 }
 
-}  // namespace
-
-Json template_variables(const std::string& directory) {
+Json variables_of(const Json& config, const Json& map) {
   Json variables = Json::object();
-  const Json config = read_json(directory, "tokenizer_config.json");
-  const Json map = read_json(directory, "special_tokens_map.json");
   for (const char* name : kSpecialTokens) {
     const Json* token = config.find(name);
     // The older file counts only where the newer one is silent.
@@ -98,6 +94,27 @@ Json template_variables(const std::string& directory) {
       if (!variables.contains(name)) variables.set(name, token_text(token));
   }
   return variables;
+}
+
+}  // namespace
+
+Json template_variables(const std::string& directory) {
+  return variables_of(read_json(directory, "tokenizer_config.json"),
+                      read_json(directory, "special_tokens_map.json"));
+}
+
+Json template_variables_of(const Json& tokenizer_config) {
+  return variables_of(tokenizer_config, Json::object());
+}
+
+std::optional<TemplateSet> TemplateSet::from_config(const Json& config, const std::string& where) {
+  TemplateSet set;
+  set.directory_ = where;
+  const Json variables = template_variables_of(config);
+  for (const Source& source : sources_in(config, where))
+    set.templates_.emplace_back(source.name, ChatTemplate(source.text, variables, source.where));
+  if (set.templates_.empty()) return std::nullopt;
+  return set;
 }
 
 TemplateSet TemplateSet::from_directory(const std::string& directory) {

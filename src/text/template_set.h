@@ -7,6 +7,7 @@
 //   const TemplateSet set = TemplateSet::from_directory("model");
 //   const ChatTemplate& chat = set.choose("", /*has_tools=*/true);   // "tool_use" where there is one
 #pragma once
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,8 @@ class TemplateSet {
   // Throws where there is none, or where one does not parse.
   static TemplateSet from_directory(const std::string& directory);
   static bool exists_in(const std::string& directory);
+  // "chat_template" of a tokenizer_config.json, or of what stands for it in a GGUF; absent where it has none.
+  static std::optional<TemplateSet> from_config(const Json& config, const std::string& where);
   // A single template without a name of its own.
   explicit TemplateSet(ChatTemplate only);
 
@@ -38,5 +41,7 @@ class TemplateSet {
 
 // bos_token, eos_token and the other special tokens of a directory, as template variables.
 Json template_variables(const std::string& directory);
+// The same of a tokenizer_config.json alone.
+Json template_variables_of(const Json& tokenizer_config);
 
 }  // namespace serval

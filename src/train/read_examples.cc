@@ -77,12 +77,6 @@ ShapeOptions shape_options_of(const DatasetReadOptions& options, bool has_chat_t
   return shape;
 }
 
-TextTools open_text_tools(const std::string& directory) {
-  TextTools tools{Tokenizer::from_directory(directory), std::nullopt, fingerprint_of_tokenizer(directory)};
-  if (ChatTemplate::exists_in(directory)) tools.chat_template = ChatTemplate::from_directory(directory);
-  return tools;
-}
-
 DataCache data_cache(const Settings& settings) {
   return cache_of(settings.flag("dataset_cache"), settings.text_or("dataset_cache_dir", ""),
                   settings.integer("dataset_cache_limit"));

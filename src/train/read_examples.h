@@ -29,16 +29,6 @@ struct DatasetReadOptions {
 DatasetReadOptions read_options_of(const TrainConfig& config);
 ShapeOptions shape_options_of(const DatasetReadOptions& options, bool has_chat_template);
 
-// What turns text into tokens: the tokenizer of tokenizer_name_or_path, else of the model, and its chat
-// template.
-struct TextTools {
-  Tokenizer tokenizer;
-  std::optional<ChatTemplate> chat_template;
-  std::string fingerprint;
-  const ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
-};
-TextTools open_text_tools(const std::string& directory);
-
 // The cache that the keys dataset_cache, dataset_cache_dir and dataset_cache_limit ask for.
 DataCache data_cache(const Settings& settings);
 DataCache data_cache(const TrainConfig& config);

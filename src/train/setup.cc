@@ -9,9 +9,11 @@
 #include "base/pattern.h"
 #include "base/text.h"
 #include "data/preview.h"
+#include "formats/gguf.h"
 #include "run/state_store.h"
 #include "train/checkpoints.h"
 #include "train/read_examples.h"
+#include "train/text_tools.h"
 #include "train/training_run.h"
 
 namespace serval {
@@ -58,12 +60,22 @@ std::function<bool(const std::string&)> trained_matcher(const TrainConfig& c) {
 void open_data(TrainingSetup& setup) {
   const TrainConfig& c = setup.config;
   TrainingData& data = setup.data;
-  const std::string directory =
+  data.tokenizer_path =
       c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
-  data.tokenizer = Tokenizer::from_directory(directory);
-  if (ChatTemplate::exists_in(directory)) data.chat_template = ChatTemplate::from_directory(directory);
+  TextTools tools = open_text_tools({.tokenizer = data.tokenizer_path,
+                                     .chat_template = c.chat_template,
+                                     .adapter = c.adapter_name_or_path});
+  const Checkpoint* checkpoint = setup.model.checkpoint() ? &*setup.model.checkpoint() : nullptr;
+  ModelTokens model = model_tokens(tools, setup.model.directory(), checkpoint);
+  model.embedding_rows = setup.model.config().vocab_size;
+  report_findings(tools.tokenizer, model);
+  if (is_gguf(data.tokenizer_path))
+    log_info("the tokenizer is inside {}; no file of it is written beside the result", data.tokenizer_path);
   DatasetReadOptions options = read_options_of(c);
-  options.fingerprint = fingerprint_of_tokenizer(directory);
+  options.fingerprint = tools.fingerprint;
+  data.tokenizer = std::move(tools.tokenizer);
+  data.chat_template = std::move(tools.chat_template);
+  data.own_template = tools.own_template;
   const auto read = [&](const std::vector<DatasetSource>& sources, const char* what) {
     if (std::string_view(what) != "dataset") options.mix_strategy = "concat";
     return read_examples(sources, options, *data.tokenizer,

@@ -16,6 +16,7 @@
 #include "train/checkpoints.h"
 #include "train/metrics.h"
 #include "train/progress.h"
+#include "train/text_tools.h"
 
 namespace serval {
 namespace {
@@ -132,8 +133,8 @@ class TrainingRun {
   void prepare_output_directory(const std::string& resume) const {
     if (resume.empty() && config_.resume_from_checkpoint.empty()) {
       // Nothing of the earlier run may pass for a result of this one.
-      for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "merged",
-                               "model.safetensors", "metrics.jsonl", "loss.svg"})
+      for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
+                               "merged", "model.safetensors", "metrics.jsonl", "loss.svg"})
         remove_tree(join_path(config_.output_dir, name));
       for (const int64_t step : checkpoint_steps(config_.output_dir))
         remove_tree(checkpoint_path(config_.output_dir, step));
@@ -299,7 +300,7 @@ class TrainingRun {
     AtomicDirectory directory(checkpoint_path(config_.output_dir, files.run.step));
     write_training_state(directory.path(), files.run, session_.parameters(), states);
     if (setup_.adapter)
-      write_adapter(directory.path(), *setup_.adapter, session_.parameters(), states);
+      write_adapter_files(directory.path(), states);
     else
       write_model(directory.path(), nullptr, states);
     write_file_atomically(join_path(directory.path(), "trainer_state.json"), files.trainer_state);
@@ -323,13 +324,22 @@ class TrainingRun {
     return history;
   }
 
+  std::string template_source() const {
+    return setup_.data.chat_template ? shipped_source(*setup_.data.chat_template, *setup_.data.tokenizer)
+                                     : "";
+  }
+
+  void write_adapter_files(const std::string& directory, const StateStore& states) const {
+    write_adapter(directory, *setup_.adapter, session_.parameters(), states);
+    if (setup_.data.chat_template) write_chat_template(directory, template_source());
+  }
+
   MergeReport write_model(const std::string& directory, const AdapterConfig* adapter,
                           const StateStore& states) const {
     MergeOptions options;
     options.config_json = setup_.model.config_json();
-    options.model_directory = config_.tokenizer_name_or_path.empty()
-                                  ? setup_.model.directory()
-                                  : resolve_model(config_.tokenizer_name_or_path);
+    options.tokenizer = setup_.data.tokenizer_path;
+    if (!setup_.data.own_template) options.chat_template = template_source();
     options.adapter = adapter;
     options.dtype = setup_.model.stored_dtype();
     return write_merged_checkpoint(directory, options, session_.parameters(), states);
@@ -338,7 +348,7 @@ class TrainingRun {
   void finish() {
     metrics_->write_plot();
     if (setup_.adapter) {
-      write_adapter(config_.output_dir, *setup_.adapter, session_.parameters(), session_.states());
+      write_adapter_files(config_.output_dir, session_.states());
       log_info("adapter: {}", config_.output_dir);
       if (config_.merge) {
         const std::string path = join_path(config_.output_dir, "merged");

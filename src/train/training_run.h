@@ -23,6 +23,8 @@ namespace serval {
 struct TrainingData {
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
+  bool own_template = true;    // it is what the tokenizer's files hold
+  std::string tokenizer_path;  // directory or file
   std::unique_ptr<BatchStream> train;
   std::optional<Examples> eval;
   std::string cache_directory;  // "": nothing is kept

@@ -45,19 +45,29 @@ TEST(Stories, MeanNllAsExpected) {
 
 TEST(Malformed, EachGgufEndsInOneLine) {
   SERVAL_NEEDS_DATA("malformed");
-  int files = 0;
+  int files = 0, refused = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(test_data("malformed"))) {
     if (!entry.is_regular_file()) continue;
     SCOPED_TRACE(entry.path().string());
-    EXPECT_FAILS(run_serval({"inspect", entry.path()}), 1, entry.path().string());
+    // What is wrong behind the header is nothing that inspect looks at.
+    const Finished seen = run_serval({"inspect", entry.path()});
+    if (seen.exit_code == 0) {
+      EXPECT_HAS(seen.out, "GGUF version");
+    } else {
+      EXPECT_FAILS(seen, 1, entry.path().string());
+      ++refused;
+    }
     EXPECT_FAILS(run_serval({"generate", "--model", entry.path(), "--prompt", "x"}), 1,
                  entry.path().string());
     ++files;
   }
   EXPECT_GT(files, 100);
+  EXPECT_GT(refused, files * 9 / 10);
   // And a GGUF without fault.
-  EXPECT_FAILS(run_serval({"inspect", test_data(kStories + "/stories260K.gguf")}), 1,
-               "a GGUF cannot be read yet");
+  const Finished run = run_serval({"inspect", test_data(kStories + "/stories260K.gguf")});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.out, "llama");
+  EXPECT_HAS(run.out, "512 tokens");
 }
 
 }  // namespace

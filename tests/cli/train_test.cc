@@ -79,11 +79,12 @@ TEST(Train, LeavesCompleteFiles) {
                    "--save-steps", "2", "--save-total-limit", "2", "--packing"}));
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(files_of_run(out),
-            (Words{"adapter_config.json", "adapter_model.safetensors", "checkpoint-4", "checkpoint-6",
-                   "loss.svg", "merged", "metrics.jsonl", "recompute.json", "serval.yaml"}));
-  EXPECT_EQ(files_of_run(out + "/checkpoint-6"),
-            (Words{"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors",
-                   "recompute.json", "serval.yaml", "state.json", "trainer_state.json"}));
+            (Words{"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "checkpoint-4",
+                   "checkpoint-6", "loss.svg", "merged", "metrics.jsonl", "recompute.json", "serval.yaml"}));
+  EXPECT_EQ(
+      files_of_run(out + "/checkpoint-6"),
+      (Words{"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
+             "optimizer.safetensors", "recompute.json", "serval.yaml", "state.json", "trainer_state.json"}));
   EXPECT_EQ(list_directory(out + "/merged"),
             (Words{"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
                    "tokenizer.json", "tokenizer_config.json"}));

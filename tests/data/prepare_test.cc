@@ -145,6 +145,24 @@ TEST_F(Prepare, FingerprintFollowsTheFiles) {
   EXPECT_NE(before, fingerprint_of_tokenizer(copy));
 }
 
+TEST_F(Prepare, FingerprintFollowsTheChosenTemplateAndFile) {
+  const std::string copy = root_ + "/tokenizer", file = copy + "/tokenizer.json";
+  make_directories(copy);
+  for (const std::string& name : list_directory(directory_))
+    write_file_atomically(copy + "/" + name, read_file(directory_ + "/" + name));
+  const std::string own = fingerprint_of_tokenizer(copy), one = fingerprint_of_tokenizer(copy, "one");
+  EXPECT_NE(own, one);
+  EXPECT_NE(one, fingerprint_of_tokenizer(copy, "two"));
+  EXPECT_EQ(one, fingerprint_of_tokenizer(copy, "one"));
+  // A file that is named is read with the settings beside it.
+  const std::string before = fingerprint_of_tokenizer(file);
+  write_file_atomically(copy + "/tokenizer_config.json", "{\"bos_token\": \"x\"}");
+  const std::string after = fingerprint_of_tokenizer(file);
+  EXPECT_NE(before, after);
+  write_file_atomically(copy + "/other.gguf", "has no part in it");
+  EXPECT_EQ(after, fingerprint_of_tokenizer(file));
+}
+
 TEST_F(Prepare, Report) {
   const std::string path =
       file("a.jsonl",

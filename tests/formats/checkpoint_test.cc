@@ -184,5 +184,33 @@ TEST(CopyModelFiles, TokenizerFilesByteForByteAndNothingElse) {
     EXPECT_EQ(read_file(join_path(to, name)), read_file(join_path(from, name)));
 }
 
+TEST(CopyModelFiles, OfOneFileTheSettingsBesideItAndNoOtherVocabulary) {
+  const std::string directory = scratch_directory(), from = directory + "/from";
+  make_directories(from);
+  for (const char* name : {"tokenizer.json", "mine.json", "tokenizer.model", "vocab.json", "merges.txt",
+                           "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+    write_scratch(from, name, name);
+  write_scratch(from, "model.gguf", "GGUF\x03");
+  const auto copied = [&](const std::string& file) {
+    const std::string to = directory + "/" + file;
+    make_directories(to);
+    copy_model_files(from + "/" + file, to);
+    return list_directory(to);
+  };
+  using Names = std::vector<std::string>;
+  const Names settings = {"chat_template.jinja", "special_tokens_map.json", "tokenizer_config.json"};
+  const auto with = [&](const Names& more) {
+    Names all = settings;
+    all.insert(all.end(), more.begin(), more.end());
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  EXPECT_EQ(copied("tokenizer.model"), with({"tokenizer.model"}));
+  EXPECT_EQ(copied("mine.json"), with({"tokenizer.json"}));
+  EXPECT_EQ(read_file(directory + "/mine.json/tokenizer.json"), "mine.json");
+  EXPECT_EQ(copied("merges.txt"), with({"merges.txt", "vocab.json"}));
+  EXPECT_EQ(copied("model.gguf"), settings);
+}
+
 }  // namespace
 }  // namespace serval
