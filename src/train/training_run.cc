@@ -346,6 +346,8 @@ class TrainingRun {
   }
 
   void finish() {
+    // A run that was killed between a save and this may come back with nothing left to train.
+    remove_old_checkpoints(config_.output_dir, config_.save_total_limit);
     metrics_->write_plot();
     if (setup_.adapter) {
       write_adapter_files(config_.output_dir, session_.states());
