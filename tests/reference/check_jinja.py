@@ -7,8 +7,9 @@ A case is equal where both give the same text or both refuse. Templates come fro
 (statements, filters, tests, methods, formats, white space control); each is rendered with a few random contexts.
 
 Left out, because Serval refuses them by design: bytes (str.encode, int.to_bytes), characters by name (\\N{...}), integers
-beyond 64 bits, complex numbers, random and lipsum; slices of what has none, which jinja2 takes for undefined if all of
-the expression is constant; and what holds the address of an object, or makes jinja2 fail an assertion of its own.
+beyond 64 bits, complex numbers; slices of what has none, which jinja2 takes for undefined if all of the expression is
+constant; and what makes jinja2 fail an assertion of its own. No template asks for random or lipsum, nor prints an object
+whose text is its address: lazy sequences and methods are used, never written.
 Differences are printed, the shortest templates first.
 """
 import concurrent.futures
@@ -176,7 +177,7 @@ class Gen:
             "isspace()", "isupper()", "islower()", "istitle()", "isdecimal()", "isnumeric()", "isidentifier()", "isprintable()", "isascii()", f"split({a()})", "split()", f"split({a()}, {self.pick(1, 2, 0, -1)})", f"rsplit({a()}, 1)",
             "rsplit(none, 1)", "split(none, 1)", "split(maxsplit=1)", "splitlines()", "splitlines(true)", f"partition({a()})", f"rpartition({a()})", f"replace({a()}, {a()})", f"replace({a()}, {a()}, {self.pick(1, 0, -1)})", f"startswith({a()})",
             f"endswith({a()})", f"startswith(({a()}, {a()}))", f"startswith({a()}, 1)", f"endswith({a()}, 0, 3)", f"join({self.list_expr()})", f"center({self.pick(10, 7, 0)}, '*')", "ljust(8)", "rjust(8, '.')", "zfill(6)", "expandtabs(4)", "expandtabs()",
-            f"count({a()})", f"find({a()}, 1)", f"rindex({a()})", f"removeprefix({a()})", f"removesuffix({a()})", f"format({self.expr()}, a={self.expr()})", "format(*l)", "format_map(e)", f"__len__()", "title", "nope()", f"translate({{97: 'z'}})", "maketrans('a', 'b')",
+            f"count({a()})", f"find({a()}, 1)", f"rindex({a()})", f"removeprefix({a()})", f"removesuffix({a()})", f"format({self.expr()}, a={self.expr()})", "format(*l)", "format_map(e)", f"__len__()", "nope()", f"translate({{97: 'z'}})", "maketrans('a', 'b')",
             f"count({a()}, 0, 2)", f"index({a()}, 0, 5)", "split(sep=none)", f"join('abc')", f"join({self.list_expr()}|map('string'))")
 
     def str_filter(self):
@@ -185,7 +186,7 @@ class Gen:
             "upper", "lower", "title", "capitalize", "trim", f"trim({a()})", "string", "safe", "escape", "e", "forceescape", "tojson", f"replace({a()}, {a()})", f"replace({a()}, {a()}, 1)", "indent", "indent(2)", "indent(2, true)", "indent(width=3, blank=true)", "indent('> ')",
             "truncate(10)", "truncate(5, true)", "truncate(8, false, '…')", "truncate(5, true, '', 0)", "truncate(length=9, leeway=0)", "center(12)", "center", f"default({a()})", f"default({a()}, true)", f"d({a()}, boolean=true)", "wordwrap(10)", "wordwrap(5, false)", "wordwrap(8, true, '|')",
             "wordwrap(20, break_on_hyphens=false)", "urlencode", "striptags", "urlize", "urlize(10)", "urlize(20, true)", "urlize(nofollow=true, target='_blank')", "pprint", "reverse", "list|join('-')", f"format({self.expr()})", "first", "last", "length|string", "batch(2)|list|string", "xmlattr", "title|safe", "upper|e", "e|upper", "escape|replace('<', '>')",
-            "filesizeformat", "tojson(indent=2)", "tojson(ensure_ascii=true)", "items|list", "list|sort|join", "unique|join", "random|length" if self.chance(.05) else "trim")
+            "filesizeformat", "tojson(indent=2)", "tojson(ensure_ascii=true)", "items|list", "list|sort|join", "unique|join", "trim")
 
     def format_expr(self):
         e = self.expr
@@ -239,7 +240,17 @@ class Gen:
             "list", "sort", "sort(reverse=true)", "sort(true, true)", "sort(attribute='name')", "sort(attribute='age,name')", "sort(case_sensitive=true)", "reverse|list", "unique|list", "unique(true)|list", "unique(attribute='name')|list", "batch(2)|list", "batch(3, '-')|list", "slice(2)|list", "slice(3, none)|list", "slice(2, 'z')|list",
             "map('upper')|list", "map('string')|list", "map('length')|list", "map('default', 'q')|list", "map(attribute='name')|list", "map(attribute='opt', default='D')|list", "map(attribute='tags.0')|list", "map(attribute=0)|list", "map('int')|list", "map('tojson')|list", "map('round', 1)|list", "map('replace', 'a', 'b')|list", "map('nope')|list", "map|list", "map('first')|list",
             "select|list", "reject|list", f"select({self.test_args()})|list", f"reject({self.test_args()})|list", "selectattr('on')|list", "rejectattr('on')|list", f"selectattr('age', {self.test_args()})|list", f"selectattr('name', 'eq', 'x')|list", f"rejectattr('opt', {self.test_args()})|list", "selectattr('tags.0', 'defined')|list", "groupby('name')|list", "groupby('age')|list",
-            "groupby('opt', default='none')|list", "groupby('name', case_sensitive=true)|list", "groupby(attribute='tags')|list", "map('abs')|list", "map('trim')|map('upper')|list", "reverse", "unique", "select", "map('string')", "batch(2)", "first", "last", "random" if self.chance(.03) else "list", "sum|list", "items|list", "min", "max", "min(attribute='age')", "max(attribute='name')", "max(true)", "tojson", "pprint", "string|list", "xmlattr|list", "map('indent')|list", "attr('x')|list")
+            "groupby('opt', default='none')|list", "groupby('name', case_sensitive=true)|list", "groupby(attribute='tags')|list", "map('abs')|list", "map('trim')|map('upper')|list", self.lazy_filter(), "first", "last", "list", "sum|list", "items|list", "min", "max", "min(attribute='age')", "max(attribute='name')", "max(true)", "tojson", "pprint", "string|list", "xmlattr|list", "map('indent')|list", "attr('x')|list")
+
+    def lazy_filter(self):
+        """A filter without a list of its own, with something that uses it up or looks at it."""
+        lazy = self.pick("reverse", "unique", "select", "map('string')", "batch(2)", "slice(2)", "map", "selectattr('on')", "reject('none')", "map(attribute='name')", "groupby('age')|map('first')")
+        return lazy + "|" + self.pick("list", "first", "join('+')", "length|string", "sort", "unique|list", "map('upper')|list", "select('string')|list", "sum", "max", "tojson", "last", "batch(2)|list", "sum(start=[])", "dictsort", "items|list", "trim|length|string")
+
+    def method_use(self):
+        """A method or a function that is not called, in a place that does not write it."""
+        thing = self.pick("d.items", "s.title", "l.append", "l.index", "i.bit_length", "d.update", "range", "dict", "namespace", "cycler('a', 'b')", "joiner()", "strftime_now", "raise_exception", "s|attr('upper')", "e.get")
+        return f"({thing}) is {self.pick('defined', 'callable', 'string', 'iterable', 'mapping', 'none', 'sequence', 'number')}"
 
     def dict_atom(self):
         return self.pick("d", "e", "d", "e", "{'a': 1, 'b': s}", "{}", "dict(a=1, b=i)", "dict(e, z=3)", "(messages|first)", "(rows|first)", "{1: 'x', none: 2, 1.5: 3, true: 4}", "dict([('k', 1)])", "dict.fromkeys(['a', 'b'], 1)", "{('t', 1): 5}")
@@ -299,7 +310,7 @@ class Gen:
             if k < 17:
                 return self.bool_expr()
             if k == 17:
-                return self.pick("none", "None", "undefined_name", "n", "undefined_name.x", "v", "v.a", "v[0]", "d.a", "d['b']", "d.items", "d.get('a')", "d.get('zz', 5)", "d.nope", "e.x", "rows[0].name", "rows[0]['age']", "messages[-1].content", "messages[0]['role']", "i.real", "f.imag", "s.nope", "l.nope", "l.append", "l.index(1)", "l.count(2)", "w.index('a')", "f.is_integer()", "i.bit_length()", "f.hex()", "i.numerator", "d.pop('a')", "l.append(1)", "''.join(w)", "d|attr('a')", "s|attr('upper')", "d.update", "l.copy()", "i.conjugate()", "f.as_integer_ratio()", "(1, 2).count(1)", "range(3).stop", "e.keys()|list", "yes.real", "s.__class__", "l.__len__()", "dict", "range", "namespace", "cycler('a', 'b')", "joiner()", "lipsum" if self.chance(.05) else "loop", "self", "varargs", "caller", "raise_exception('no')", "strftime_now('%Y-%m-%d %H:%M:%S %j %A %b')", "1 .real")
+                return self.pick("none", "None", "undefined_name", "n", "undefined_name.x", "v", "v.a", "v[0]", "d.a", "d['b']", "d.get('a')", "d.get('zz', 5)", "d.nope", "e.x", "rows[0].name", "rows[0]['age']", "messages[-1].content", "messages[0]['role']", "i.real", "f.imag", "s.nope", "l.nope", "l.index(1)", "l.count(2)", "w.index('a')", "f.is_integer()", "i.bit_length()", "f.hex()", "i.numerator", "d.pop('a')", "l.append(1)", "''.join(w)", "d|attr('a')", "l.copy()", "i.conjugate()", "f.as_integer_ratio()", "(1, 2).count(1)", "range(3).stop", "e.keys()|list", "yes.real", "s.__class__", "l.__len__()", self.method_use(), "cycler('a', 'b').next()", "joiner()()", "loop", "self", "varargs", "caller", "raise_exception('no')", "strftime_now('%Y-%m-%d %H:%M:%S %j %A %b')", "1 .real")
             if k == 18:
                 return f"{self.expr()} if {self.bool_expr()}" + (f" else {self.expr()}" if self.chance(.7) else "")
             if k == 19:
@@ -508,7 +519,7 @@ def main():
                 signal.alarm(0)
             for row, a, b in zip(rows, theirs, mine):
                 text = a.get("text", "")
-                if " at 0x" in text.lower() or "AssertionError" in a.get("error", "") or "<class '" in text or "<built-in" in text or has_surrogate(text) or any(reason in b.get("error", "") for reason in BY_DESIGN):
+                if "AssertionError" in a.get("error", "") or has_surrogate(text) or any(reason in b.get("error", "") for reason in BY_DESIGN):
                     skipped += 1
                 elif "error" in a and "error" in b:
                     refused += 1

@@ -29,6 +29,21 @@ class FixedDate(datetime.datetime):
 
 
 EXPRESSIONS = r"""
+7 / 3 // -1e300
+-0.0 // 3
+0 / 0b11 // 7
+(0 / -5) // 7
+-1e-20 // 1
+1.0 // -1e999
+-1.0 % 1e999
+9007199254740993 / 3
+9223372036854775807 / 9223372036854775806
+-9223372036854775807 / 10
+-0.0 | round(1, 'ceil')
+-0.04 | round(1, 'ceil')
+0.0 | round(1, 'floor')
+'nan' | float | round(1, 'ceil')
+1e999 | round(1, 'floor')
 1 + 2 * 3
 (1 + 2) * 3
 7 // 2
@@ -706,6 +721,12 @@ s.split(sep='o')
 """.strip("\n")
 
 TEMPLATES = [
+    "{% filter last %}{% set x = 1 %}{% endfilter %}",
+    "{% filter length %}abc{% endfilter %}",
+    "{% filter upper %}abc{% endfilter %}",
+    "{% autoescape yes %}{% block a %}{{ '<' }}{{ ('<' ~ '>') | trim }}{{ '<' | e }}{% endblock %}{{ '<' }}{% endautoescape %}",
+    "{% macro m() %}{{ '<' }}{% endmacro %}{% autoescape true %}{{ m() }}{{ '<' }}{% endautoescape %}{{ m() }}",
+    "{% autoescape true %}{% macro m() %}{{ '<' }}{% endmacro %}{{ m() }}{% endautoescape %}",
     "{{ 'a\\\nb' }}",
     # white space
     "a\n{% if yes %}\nb\n{% endif %}\nc\n",

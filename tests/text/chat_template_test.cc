@@ -153,6 +153,7 @@ TEST(ChatTemplate, RunsOutOfNothing) {
       "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
       "{% for a in range(99999) %}{% for b in range(9999) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
       "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | wordcount %}{% endfor %}",
       "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s.rfind('a' * 9999 ~ 'b') %}{% "
       "endfor %}",
   };

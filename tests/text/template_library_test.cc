@@ -35,13 +35,19 @@ TEST(TemplateLibrary, EveryTemplateRendersMarksAndStops) {
                                                  static_cast<size_t>(s.text.end - s.text.begin));
       EXPECT_NE(part.find(s.message == 1 ? "Hello" : "c"), std::string::npos);
       // A model learns to end its turn.
-      const std::string end(entry.end_of_turn.empty() ? entry.eos_token : entry.end_of_turn);
+      std::string end(entry.end_of_turn.empty() ? entry.eos_token : entry.end_of_turn);
+      // Of gpt-oss, the last answer alone ends with the token that ends the generation.
+      if (entry.name == "gpt-oss" && s.message == 1) end = "<|end|>";
       EXPECT_NE(part.find(end), std::string::npos) << part;
     }
     // The marks are where the spans would be found without them.
     const AssistantSpans plain = find_assistant_spans(chat, conversation(), {.use_marks = false});
     ASSERT_EQ(plain.spans.size(), 2u);
-    EXPECT_EQ(plain.spans[0], found.spans[0]);
+    EXPECT_EQ(plain.spans[0].text.begin, found.spans[0].text.begin);
+    // That an earlier answer of gpt-oss ends otherwise than a last one, only the marks know.
+    if (entry.name != "gpt-oss") {
+      EXPECT_EQ(plain.spans[0], found.spans[0]);
+    }
     // A prompt may hold the beginning of an answer already ("<think>").
     const int64_t begin = found.spans[1].text.begin, opened = plain.spans[1].text.begin - begin;
     EXPECT_TRUE(opened == 0 ||
@@ -62,7 +68,7 @@ TEST(TemplateLibrary, NamesOfUnsloth) {
         "phi-4",          "qwen-2.5",      "qwen-25",      "qwen25",    "qwen2.5",      "qwen-2.5-coder",
         "qwen-25-coder",  "qwen2.5-coder", "qwen25-coder", "qwen-3",    "qwen3",        "qwen3-instruct",
         "qwen3-thinking", "gemma-3",       "gemma3",       "gemma-3n",  "gemma3n",      "lfm-2",
-        "lfm-2.5",        "starling",      "yi-chat"})
+        "lfm-2.5",        "starling",      "yi-chat",      "gpt-oss",   "gemma-4",      "gemma4"})
     EXPECT_NE(find_library_template(name), nullptr) << name;
   EXPECT_EQ(find_library_template("nope"), nullptr);
   try {

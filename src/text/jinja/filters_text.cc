@@ -127,6 +127,7 @@ Value truncate(Interpreter&, const Value& input, const Arguments& arguments) {
 Value wordcount(Interpreter&, const Value& input, const Arguments& arguments) {
   bind("wordcount", arguments, {}, 0);
   const std::string text = to_text(input);
+  spend(static_cast<int64_t>(text.size()) / 16);
   int64_t words = 0;
   bool in_word = false;
   for (size_t i = 0; i < text.size();) {
@@ -368,7 +369,10 @@ Value round(Interpreter&, const Value& input, const Arguments& arguments) {
   }
   const double scale = std::pow(10.0, static_cast<double>(precision));
   const double scaled = input.as_real() * scale;
-  return Value((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  if (!std::isfinite(scaled))
+    raise("cannot convert float {} to integer", std::isnan(scaled) ? "NaN" : "infinity");
+  // Python's are integers, which have no -0.
+  return Value(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / scale);
 }
 
 Value filesizeformat(Interpreter&, const Value& input, const Arguments& arguments) {

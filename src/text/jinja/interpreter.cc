@@ -75,10 +75,10 @@ class Restore {
 };
 
 struct Macro : Callable {
-  Macro(const MacroBody& macro_body, std::shared_ptr<Scope> outer)
-      : Callable(macro_body.name), body(macro_body), scope(std::move(outer)) {}
+  Macro(const MacroBody& macro_body, std::shared_ptr<Scope> outer, Interpreter::Escaping how)
+      : Callable(macro_body.name), body(macro_body), scope(std::move(outer)), written(how) {}
   Value call(Interpreter& interpreter, const Arguments& arguments) override {
-    return interpreter.run_macro(body, scope, arguments);
+    return interpreter.run_macro(body, scope, written, arguments);
   }
   bool has_attribute(std::string_view attribute_name) const override {
     return attribute_name == "name" || attribute_name == "arguments" || attribute_name == "caller" ||
@@ -96,6 +96,7 @@ struct Macro : Callable {
   std::string describe() const override { return fmt::format("<Macro {}>", repr_text(name)); }
   const MacroBody& body;
   std::shared_ptr<Scope> scope;
+  Interpreter::Escaping written;
 };
 
 // self, whose attributes are the template's blocks.
@@ -251,15 +252,22 @@ void Interpreter::run_output(const Stmt& statement) {
   for (const ExprPtr& expr : statement.exprs) {
     if (expr->kind == ExprKind::constant && expr->value.is_string()) {
       const String& text = expr->value.string();
-      if (autoescape_ && !text.markup)
+      // A constant is written at compile time, where {% autoescape %} is known only if it is one too.
+      if (written_ == Escaping::on && !text.markup)
         output_->append(std::string_view(escape_html(text.text)));
       else
         output_->append(std::string_view(text.text));
       continue;
     }
     const Value value = eval(*expr);
-    output_->append(autoescape_ ? escaped(value) : value);
+    output_->append(writes_escaped() ? escaped(value) : value);
   }
+}
+
+// What a filter or a call makes of a block is written as it is, and jinja2 joins nothing but strings.
+void Interpreter::write_string(const Value& value) {
+  if (!value.is_string()) raise("expected str instance, {} found", value.type_name());
+  output_->append(value);
 }
 
 Interpreter::Flow Interpreter::run_if(const Stmt& statement) {
@@ -310,11 +318,11 @@ Value Interpreter::run_recursive_loop(const Stmt& loop, const std::shared_ptr<Sc
   const Restore<Output*> restore_output(output_, &buffer);
   const Restore<std::shared_ptr<Scope>> restore_scope(scope_, scope);
   run_for(loop, items, depth);
-  return captured(buffer);
+  return captured(buffer, writes_escaped());
 }
 
-Value Interpreter::captured(Output& output) const {
-  auto text = std::make_shared<String>(std::move(output.text), autoescape_);
+Value Interpreter::captured(Output& output, bool is_markup) {
+  auto text = std::make_shared<String>(std::move(output.text), is_markup);
   text->generated = std::move(output.generated);
   return Value::string(std::move(text));
 }
@@ -330,10 +338,11 @@ Interpreter::Flow Interpreter::run_assign_block(const Stmt& statement) {
   Output buffer;
   const Flow flow = capture(statement.body, buffer);
   if (flow != Flow::normal) return flow;
-  Value text = captured(buffer);
+  Value text = captured(buffer, autoescape_);
   if (!statement.exprs.empty()) {
     const Restore<const Value*> restore(filter_input_, &text);
     text = eval(*statement.exprs[0]);
+    if (autoescape_ && !(text.is_string() && text.string().markup)) text = Value::markup(to_text(text));
   }
   assign(*statement.target, text);
   return Flow::normal;
@@ -343,9 +352,9 @@ Interpreter::Flow Interpreter::run_filter_block(const Stmt& statement) {
   Output buffer;
   const Flow flow = capture(statement.body, buffer);
   if (flow != Flow::normal) return flow;
-  const Value text = captured(buffer);
+  const Value text = captured(buffer, writes_escaped());
   const Restore<const Value*> restore(filter_input_, &text);
-  output_->append(eval(*statement.exprs[0]));
+  write_string(eval(*statement.exprs[0]));
   return Flow::normal;
 }
 
@@ -359,7 +368,11 @@ Interpreter::Flow Interpreter::run_with(const Stmt& statement) {
 }
 
 Interpreter::Flow Interpreter::run_autoescape(const Stmt& statement) {
+  const bool is_constant = statement.exprs[0]->kind == ExprKind::constant;
   const Restore<bool> restore(autoescape_, eval(*statement.exprs[0]).truthy());
+  const Restore<Escaping> restore_written(written_, !is_constant  ? Escaping::as_called
+                                                    : autoescape_ ? Escaping::on
+                                                                  : Escaping::off);
   const Restore<std::shared_ptr<Scope>> restore_scope(scope_);
   push_scope();
   return run_body(statement.body);
@@ -370,7 +383,7 @@ void Interpreter::run_generation(const Stmt& statement) {
   capture(statement.body, buffer);
   const auto begin = static_cast<int64_t>(output_->text.size());
   const auto size = static_cast<int64_t>(buffer.text.size());
-  output_->append(captured(buffer));
+  output_->append(captured(buffer, autoescape_));
   output_->generated.push_back({begin, begin + size, current_message()});
 }
 
@@ -406,8 +419,9 @@ Value Interpreter::run_block(const Stmt& block, const std::shared_ptr<Scope>& sc
   const Level level(*this);
   Output buffer;
   const Restore<std::shared_ptr<Scope>> restore(scope_, scope);
+  const Restore<Escaping> restore_written(written_, Escaping::off);
   capture(block.body, buffer);
-  return captured(buffer);
+  return captured(buffer, autoescape_);
 }
 
 // ---- macros ----
@@ -417,7 +431,7 @@ Value Interpreter::make_macro(const MacroBody& macro) {
     scope->kept = true;
     kept_scopes_.push_back(scope);
   }
-  return Value(std::make_shared<Macro>(macro, scope_));
+  return Value(std::make_shared<Macro>(macro, scope_, written_));
 }
 
 void Interpreter::run_call_block(const Stmt& statement) {
@@ -426,13 +440,14 @@ void Interpreter::run_call_block(const Stmt& statement) {
   Arguments arguments = eval_arguments(*call_expr.arguments);
   arguments.keyword.emplace_back("caller", make_macro(*statement.macro));
   const Value result = call(callee, arguments);
-  output_->append(autoescape_ ? escaped(result) : result);
+  write_string(result);
 }
 
-Value Interpreter::run_macro(const MacroBody& macro, const std::shared_ptr<Scope>& scope,
+Value Interpreter::run_macro(const MacroBody& macro, const std::shared_ptr<Scope>& scope, Escaping written,
                              const Arguments& arguments) {
   const Level level(*this);
   const Restore<std::shared_ptr<Scope>> restore_scope(scope_, scope);
+  const Restore<Escaping> restore_written(written_, written);
   push_scope();
   std::vector<std::pair<std::string, Value>> keyword = arguments.keyword;
   const auto take = [&](std::string_view name) -> std::optional<Value> {
@@ -481,7 +496,7 @@ Value Interpreter::run_macro(const MacroBody& macro, const std::shared_ptr<Scope
   Output buffer;
   const Restore<Output*> restore_output(output_, &buffer);
   run_body(macro.body);
-  return captured(buffer);
+  return captured(buffer, autoescape_);
 }
 
 // ---- assignments ----
@@ -642,7 +657,7 @@ Value Interpreter::eval_concat(const Expr& expr) {
   Output joined;
   std::vector<Value> parts = eval_items(expr);
   bool is_markup = false;
-  if (autoescape_)
+  if (writes_escaped())
     for (const Value& part : parts) is_markup = is_markup || (part.is_string() && part.string().markup);
   for (const Value& part : parts) joined.append(is_markup ? escaped(part) : part);
   auto text = std::make_shared<String>(std::move(joined.text), is_markup);

@@ -56,7 +56,10 @@ class Interpreter {
   int64_t now() const;
 
   // For the callables that belong to a template.
-  Value run_macro(const MacroBody& macro, const std::shared_ptr<Scope>& scope, const Arguments& arguments);
+  // Whether what is written is escaped; as_called: as {% autoescape %} says at run time.
+  enum class Escaping : uint8_t { off, on, as_called };
+  Value run_macro(const MacroBody& macro, const std::shared_ptr<Scope>& scope, Escaping written,
+                  const Arguments& arguments);
   Value run_block(const Stmt& block, const std::shared_ptr<Scope>& scope);
   Value run_recursive_loop(const Stmt& loop, const std::shared_ptr<Scope>& scope, const Value& items,
                            int64_t depth);
@@ -77,12 +80,16 @@ class Interpreter {
   Flow run_filter_block(const Stmt& statement);
   Flow run_autoescape(const Stmt& statement);
   void run_output(const Stmt& statement);
+  void write_string(const Value& value);
+  bool writes_escaped() const {
+    return written_ == Escaping::as_called ? autoescape_ : written_ == Escaping::on;
+  }
   void run_call_block(const Stmt& statement);
   void run_generation(const Stmt& statement);
   int64_t current_message() const;
   // Runs `body` in a scope of its own into a buffer of its own.
   Flow capture(const Block& body, Output& output);
-  Value captured(Output& output) const;
+  static Value captured(Output& output, bool is_markup);
 
   Value eval(const Expr& expr);
   Value eval_inside(const Expr& expr);
@@ -110,7 +117,8 @@ class Interpreter {
   std::shared_ptr<Scope> root_, scope_;
   Output* output_ = nullptr;
   const Value* filter_input_ = nullptr;  // of a filter block's innermost filter
-  bool autoescape_ = false;
+  bool autoescape_ = false;              // what filters and calls see: the {% autoescape %} entered last
+  Escaping written_ = Escaping::off;     // what {{ }} and ~ do: the {% autoescape %} written around them
   int nesting_ = 0;
   // Namespaces and scopes of macros may refer to each other in circles; they are emptied at the end.
   std::vector<std::shared_ptr<Namespace>> namespaces_;

@@ -1,5 +1,6 @@
 #include "text/jinja/operators.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,6 +12,7 @@ namespace serval::jinja {
 namespace {
 
 using Kind = Sequence::Kind;
+__extension__ using Wide = unsigned __int128;
 
 const char* symbol_of(BinaryOp op) {
   switch (op) {
@@ -94,6 +96,22 @@ int64_t power_int(int64_t base, int64_t exponent) {
   return result;
 }
 
+// a / b rounded once; integers above 2^53 would be rounded a first time on their way to double.
+double divide_exactly(int64_t a, int64_t b) {
+  const auto magnitude = [](int64_t i) {
+    return i < 0 ? -static_cast<uint64_t>(i) : static_cast<uint64_t>(i);
+  };
+  const uint64_t over = magnitude(a), under = magnitude(b);
+  if (over == 0) return b < 0 ? -0.0 : 0.0;
+  // At least 55 bits of the quotient, the last one also set where bits follow it.
+  const int shift =
+      std::max(0, 55 + static_cast<int>(std::bit_width(under)) - static_cast<int>(std::bit_width(over)));
+  const Wide wide = static_cast<Wide>(over) << shift;
+  const auto bits = static_cast<uint64_t>(wide / under) | static_cast<uint64_t>(wide % under != 0);
+  const double quotient = std::ldexp(static_cast<double>(bits), -shift);
+  return (a < 0) != (b < 0) ? -quotient : quotient;
+}
+
 Value arithmetic_int(BinaryOp op, int64_t a, int64_t b) {
   int64_t result = 0;
   switch (op) {
@@ -108,7 +126,7 @@ Value arithmetic_int(BinaryOp op, int64_t a, int64_t b) {
       return Value(result);
     case BinaryOp::divide:
       if (b == 0) raise("division by zero");
-      return Value(static_cast<double>(a) / static_cast<double>(b));
+      return Value(divide_exactly(a, b));
     case BinaryOp::floor_divide:
       if (b == 0) raise("integer division or modulo by zero");
       if (a == std::numeric_limits<int64_t>::min() && b == -1) raise_overflow();
@@ -146,10 +164,16 @@ Value arithmetic_real(BinaryOp op, double a, double b) {
     case BinaryOp::floor_divide:
     case BinaryOp::modulo: {
       if (b == 0) raise("{}", op == BinaryOp::modulo ? "float modulo" : "float floor division by zero");
-      double remainder = std::fmod(a, b);
-      if (remainder != 0 && (remainder < 0) != (b < 0)) remainder += b;
-      if (op == BinaryOp::modulo) return Value(remainder == 0 ? std::copysign(0.0, b) : remainder);
-      const double quotient = (a - remainder) / b;
+      // The steps of Python's floats, so that infinities and the signs of zeros are its own.
+      double remainder = std::fmod(a, b), quotient = (a - remainder) / b;
+      if (remainder == 0) {
+        remainder = std::copysign(0.0, b);
+      } else if ((remainder < 0) != (b < 0)) {
+        remainder += b;
+        quotient -= 1;
+      }
+      if (op == BinaryOp::modulo) return Value(remainder);
+      if (quotient == 0) return Value(std::copysign(0.0, a / b));
       const double whole = std::floor(quotient);
       return Value(quotient - whole > 0.5 ? whole + 1 : whole);
     }
