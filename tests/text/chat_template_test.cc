@@ -154,6 +154,10 @@ TEST(ChatTemplate, RunsOutOfNothing) {
       "{% for a in range(99999) %}{% for b in range(9999) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
       "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
       "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | wordcount %}{% endfor %}",
+      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | title %}{% endfor %}",
+      "{% set s = 'é' * 500000 %}{% for i in range(99999) %}{% set t = s.upper() %}{% endfor %}",
+      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | urlencode %}{% endfor %}",
+      "{% set s = 'é\n' * 500000 %}{% for i in range(99999) %}{% set t = s | indent %}{% endfor %}",
       "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s.rfind('a' * 9999 ~ 'b') %}{% "
       "endfor %}",
   };

@@ -87,7 +87,7 @@ std::string unescape(std::string_view text) {
 Value striptags(Interpreter&, const Value& input, const Arguments& arguments) {
   bind("striptags", arguments, {}, 0);
   const std::string text = to_text(input);
-  spend_bytes(static_cast<int64_t>(text.size()));
+  spend(static_cast<int64_t>(text.size()) / 8);
   std::string kept;
   size_t position = 0;
   for (size_t start = 0; (start = text.find('<', position)) != std::string::npos;) {

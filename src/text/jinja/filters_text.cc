@@ -39,6 +39,7 @@ Value trim(Interpreter& interpreter, const Value& input, const Arguments& argume
 Value title(Interpreter&, const Value& input, const Arguments& arguments) {
   bind("title", arguments, {}, 0);
   const std::string text = to_text(input);
+  spend(static_cast<int64_t>(text.size()) / 4);
   std::string out, word;
   const auto flush = [&] {
     if (word.empty()) return;
@@ -81,6 +82,7 @@ Value center(Interpreter& interpreter, const Value& input, const Arguments& argu
 Value indent(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound b = bind("indent", arguments, {"width", "first", "blank"}, 0);
   const std::string& text = require_string(input, "the value to indent");
+  spend(static_cast<int64_t>(text.size()) / 8);
   std::string blanks;
   if (b.value(0).is_string()) {
     blanks = b.value(0).text();
@@ -157,6 +159,7 @@ Value forceescape(Interpreter&, const Value& input, const Arguments& arguments) 
 }
 
 std::string quote_url(std::string_view text, bool for_query) {
+  spend(static_cast<int64_t>(text.size()) / 2);
   std::string out;
   for (const char c : text) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

@@ -727,6 +727,8 @@ Value Interpreter::item(const Value& object, const Value& key) {
 Value Interpreter::apply_filter(const std::string& name, const Value& value, const Arguments& arguments) {
   const FilterEntry* filter = find_filter(name);
   if (filter == nullptr) raise("No filter named {} found.", repr_text(name));
+  // Every filter may look at each character of a text.
+  if (value.is_string()) spend(static_cast<int64_t>(value.text().size()) / 32);
   return filter->run(*this, value, arguments);
 }
 

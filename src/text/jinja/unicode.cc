@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "text/jinja/meter.h"
 #include "text/jinja/unicode_tables.h"
 
 namespace serval::jinja {
@@ -230,7 +231,13 @@ const char* html_entity(std::string_view name) {
   return at != kHtmlEntities.end() && name == at->name ? at->text : nullptr;
 }
 
+// Changing the case of a character takes far longer than copying it.
+static void spend_characters(std::string_view text) {
+  spend(static_cast<int64_t>(text.size()) / 4);
+}
+
 std::string to_upper(std::string_view text) {
+  spend_characters(text);
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) append_upper(out, next_code_point(text, i));
@@ -238,6 +245,7 @@ std::string to_upper(std::string_view text) {
 }
 
 std::string to_lower(std::string_view text) {
+  spend_characters(text);
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
@@ -249,6 +257,7 @@ std::string to_lower(std::string_view text) {
 }
 
 std::string capitalize(std::string_view text) {
+  spend_characters(text);
   if (text.empty()) return {};
   std::string out;
   size_t i = 0;
@@ -262,6 +271,7 @@ std::string capitalize(std::string_view text) {
 }
 
 std::string title_case(std::string_view text) {
+  spend_characters(text);
   std::string out;
   bool in_word = false;
   for (size_t i = 0; i < text.size();) {
@@ -277,12 +287,14 @@ std::string title_case(std::string_view text) {
 }
 
 std::string case_fold(std::string_view text) {
+  spend_characters(text);
   std::string out;
   for (size_t i = 0; i < text.size();) append_case(out, next_code_point(text, i), kFoldRanges, kFoldTexts);
   return out;
 }
 
 std::string swap_case(std::string_view text) {
+  spend_characters(text);
   std::string out;
   for (size_t i = 0; i < text.size();) {
     const size_t begin = i;
