@@ -29,7 +29,7 @@ import transformers.utils.chat_template_utils as chat_template_utils
 
 NOW = 1_750_000_000
 ROWS = 3
-BY_DESIGN = ("does not fit 64 bits", "a complex number", "unhashable type: 'slice'", "object is not subscriptable")
+BY_DESIGN = ("does not fit 64 bits", "a complex number", "unhashable type: 'slice'", "object is not subscriptable", "in a format is above")
 
 
 class FixedDate(datetime.datetime):
@@ -227,7 +227,7 @@ class Gen:
             if k == 15:
                 return f"{self.dict_atom()}.{self.pick('items', 'keys', 'values')}()"
             if k == 16:
-                return f"({self.dict_atom()}|{self.pick('dictsort', 'items', 'list', 'dictsort(true)', 'dictsort(by=' + repr('value') + ')', 'dictsort(reverse=true)', 'dictsort(false, ' + repr('value') + ', true)')})"
+                return f"({self.dict_atom()}|{self.pick('dictsort', 'items|list', 'list', 'dictsort(true)', 'dictsort(by=' + repr('value') + ')', 'dictsort(reverse=true)', 'dictsort(false, ' + repr('value') + ', true)')})"
             return self.pick("rows|map(attribute='name')|list", "rows|selectattr('on')|list", "rows|groupby('age')", "rows|groupby('name')|map(attribute='grouper')|list", "rows|map(attribute='tags')|sum(start=[])", "nested|sum(start=[])")
         finally:
             self.depth -= 1
@@ -316,7 +316,7 @@ class Gen:
             if k == 19:
                 return f"({self.expr()})|{self.pick('tojson', 'tojson(indent=2)', 'tojson(indent=0)', 'tojson(sort_keys=true)', 'tojson(separators=(' + repr(',') + ', ' + repr(':') + '))', 'tojson(ensure_ascii=true)', 'tojson(true, 1)', 'tojson(indent=' + repr('--') + ')')}"
             if k == 20:
-                return f"({self.expr()})|{self.pick('string', 'pprint', 'length', 'list', 'default(1)', 'first', 'last', 'int', 'float', 'upper', 'trim', 'e', 'safe', 'sort', 'sum', 'abs', 'round', 'join', 'reverse', 'items', 'dictsort', 'title', 'urlencode', 'xmlattr', 'filesizeformat', 'filesizeformat(true)', 'wordcount', 'unique|list', 'max', 'min', 'count', 'format(1)', 'indent', 'center(9)', 'truncate(4)', 'striptags', 'urlize', 'wordwrap(6)', 'attr(' + repr('real') + ')', 'replace(1, 2)', 'capitalize', 'batch(2)|list', 'slice(2)|list', 'map(attribute=0)|list', 'forceescape', 'nope' if self.chance(.1) else 'd')}"
+                return f"({self.expr()})|{self.pick('string', 'pprint', 'length', 'list', 'default(1)', 'first', 'last', 'int', 'float', 'upper', 'trim', 'e', 'safe', 'sort', 'sum', 'abs', 'round', 'join', 'reverse|list', 'items|list', 'dictsort', 'title', 'urlencode', 'xmlattr', 'filesizeformat', 'filesizeformat(true)', 'wordcount', 'unique|list', 'max', 'min', 'count', 'format(1)', 'indent', 'center(9)', 'truncate(4)', 'striptags', 'urlize', 'wordwrap(6)', 'attr(' + repr('real') + ')', 'replace(1, 2)', 'capitalize', 'batch(2)|list', 'slice(2)|list', 'map(attribute=0)|list', 'forceescape', 'nope' if self.chance(.1) else 'd')}"
             if k == 21:
                 return f"({self.pick(self.list_expr, self.string_expr, self.dict_expr, self.expr)()}){self.subscript()}"
             if k == 22:
