@@ -288,6 +288,7 @@ struct Links {
 Value urlize(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Bound b =
       bind("urlize", arguments, {"trim_url_limit", "nofollow", "target", "rel", "extra_schemes"}, 0);
+  if (input.is_string()) spend(static_cast<int64_t>(input.text().size()) / 4);
   Links links;
   if (b.has(0) && !b.value(0).is_none()) links.most = b.integer(0, 0);
   std::set<std::string> rel = {"noopener"};
