@@ -8,15 +8,15 @@ namespace {
 
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-constexpr std::array<int8_t, 256> values_of_characters() {
-  std::array<int8_t, 256> values{};
-  for (int8_t& value : values) value = -1;
+constexpr std::array<int16_t, 256> values_of_characters() {
+  std::array<int16_t, 256> values{};
+  for (int16_t& value : values) value = -1;
   for (size_t i = 0; i < kAlphabet.size(); ++i)
-    values[static_cast<unsigned char>(kAlphabet[i])] = static_cast<int8_t>(i);
+    values[static_cast<unsigned char>(kAlphabet[i])] = static_cast<int16_t>(i);
   return values;
 }
 
-constexpr std::array<int8_t, 256> kValues = values_of_characters();
+constexpr std::array<int16_t, 256> kValues = values_of_characters();
 
 }  // namespace
 

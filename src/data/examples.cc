@@ -39,7 +39,7 @@ void Examples::add(std::span<const int32_t> ids, const std::vector<bool>& traine
   ++size_;
 }
 
-void Examples::add_part(std::shared_ptr<const ExampleBlock> block) {
+void Examples::add_part(const std::shared_ptr<const ExampleBlock>& block) {
   if (block->size() == 0) return;
   parts_.push_back({block, size_, block->size(), {}});
   size_ += block->size();

@@ -19,7 +19,7 @@ namespace serval {
 class Examples final : public ExampleSink {
  public:
   Examples() = default;
-  explicit Examples(std::shared_ptr<const ExampleBlock> block) { add_part(std::move(block)); }
+  explicit Examples(const std::shared_ptr<const ExampleBlock>& block) { add_part(block); }
 
   int64_t size() const { return size_; }
   int64_t num_tokens() const { return num_tokens_; }
@@ -70,7 +70,7 @@ class Examples final : public ExampleSink {
     int64_t example;
   };
   Place find(int64_t example) const;
-  void add_part(std::shared_ptr<const ExampleBlock> block);
+  void add_part(const std::shared_ptr<const ExampleBlock>& block);
 
   std::vector<Part> parts_;
   std::shared_ptr<ExampleBlock> growing_;  // the last part's, while nobody else shares it

@@ -48,6 +48,7 @@ bool integer_at(const GgufValue& value, size_t index, int64_t& out) {
     case GgufType::kU8:
       return out = load<uint8_t>(value.bytes, index), true;
     case GgufType::kI8:
+      // NOLINTNEXTLINE(bugprone-signed-char-misuse): a number of 8 bits with its sign
       return out = load<int8_t>(value.bytes, index), true;
     case GgufType::kU16:
       return out = load<uint16_t>(value.bytes, index), true;

@@ -283,7 +283,7 @@ std::unique_ptr<Normalizer> make_normalizer(const SentencePieceModel& model, con
                                         .whitespace_as_suffix = model.treat_whitespace_as_suffix});
 }
 
-TokenizerParts parts_from_sentencepiece(SentencePieceModel model, const TokenizerSettings& settings,
+TokenizerParts parts_from_sentencepiece(const SentencePieceModel& model, const TokenizerSettings& settings,
                                         const std::string& where) {
   using Type = SentencePieceModel::Type;
   if (model.type == Type::kWord || model.type == Type::kCharacter)

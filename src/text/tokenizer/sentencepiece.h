@@ -14,7 +14,7 @@ namespace serval {
 
 // Classes with rules of their own: LlamaTokenizer, CodeLlamaTokenizer, GemmaTokenizer, T5Tokenizer. A note
 // says where another class was treated as SentencePiece.
-TokenizerParts parts_from_sentencepiece(SentencePieceModel model, const TokenizerSettings& settings,
+TokenizerParts parts_from_sentencepiece(const SentencePieceModel& model, const TokenizerSettings& settings,
                                         const std::string& where);
 
 // SentencePiece's Unigram model over pieces with their types; also what the Unigram vocabulary of a GGUF

@@ -32,11 +32,11 @@ constexpr auto kOfCategory = [] {
 
 constexpr auto kOfAscii = [] {
   std::array<uint8_t, 128> of{};
-  for (char c = 'a'; c <= 'z'; ++c) of[static_cast<size_t>(c)] = kLetter | kLowerish;
-  for (char c = 'A'; c <= 'Z'; ++c) of[static_cast<size_t>(c)] = kLetter | kUpperish;
-  for (char c = '0'; c <= '9'; ++c) of[static_cast<size_t>(c)] = kNumber;
-  for (const char c : {' ', '\t', '\v', '\f'}) of[static_cast<size_t>(c)] = kBlank;
-  for (const char c : {'\r', '\n'}) of[static_cast<size_t>(c)] = kBlank | kNewline;
+  for (unsigned char c = 'a'; c <= 'z'; ++c) of[c] = kLetter | kLowerish;
+  for (unsigned char c = 'A'; c <= 'Z'; ++c) of[c] = kLetter | kUpperish;
+  for (unsigned char c = '0'; c <= '9'; ++c) of[c] = kNumber;
+  for (const unsigned char c : {' ', '\t', '\v', '\f'}) of[c] = kBlank;
+  for (const unsigned char c : {'\r', '\n'}) of[c] = kBlank | kNewline;
   return of;
 }();
 
