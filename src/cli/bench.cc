@@ -74,9 +74,7 @@ Json train_json(const Target& target, const Model& model, const TrainBench& benc
   json.set("product_flops_per_second", Json(r.product_rate));
   json.set("share_of_product_rate", Json(r.share_of_product_rate()));
   json.set("loss", Json(r.loss));
-  Json ops = Json::array();
-  for (const OpTime& time : r.ops) ops.push_back(op_json(time));
-  json.set("ops", ops);
+  json.set("ops", ops_json(r.ops));
   return json;
 }
 
@@ -98,10 +96,7 @@ std::string train_text(const Target& target, const Model& model, const TrainBenc
                   100 * r.share_of_product_rate(), tera(r.product_rate));
   text += fmt::format("start     {:.2f} s to the end of the first step, {:.2f} s of it random weights\n",
                       r.first_step_seconds, r.weights_seconds);
-  text += fmt::format("memory    {}: states {}, arena {}; ", human_bytes(r.arena_bytes + r.state_bytes),
-                      human_bytes(r.state_bytes), human_bytes(r.arena_bytes));
-  text += target.gpu() ? fmt::format("the device gave {}\n", human_bytes(r.device_bytes))
-                       : fmt::format("the process peaked at {}\n", human_bytes(r.peak_resident_bytes));
+  text += memory_line(target, r.state_bytes, r.arena_bytes, r.device_bytes, r.peak_resident_bytes);
   if (r.ops.empty()) return text;
   return text + op_table(r.ops, "one step");
 }

@@ -30,9 +30,7 @@ Json result_json(const BenchTarget& target, const BenchModel& model, const Gener
   json.set("arena_bytes", Json(r.arena_bytes));
   json.set("state_bytes", Json(r.state_bytes));
   json.set("device_bytes", Json(r.device_bytes));
-  Json ops = Json::array();
-  for (const OpTime& time : r.ops) ops.push_back(op_json(time));
-  json.set("ops", ops);
+  json.set("ops", ops_json(r.ops));
   return json;
 }
 
@@ -50,10 +48,7 @@ std::string result_text(const BenchTarget& target, const BenchModel& model, cons
       human_bytes(r.weight_bytes), r.copy_rate / 1e9, 100 * r.share_of_copy_rate());
   text += fmt::format("start     {:.2f} s to the first tokens, {:.2f} s of it random weights\n",
                       r.first_token_seconds, r.weights_seconds);
-  text += fmt::format("memory    {}: states {}, arena {}; ", human_bytes(r.arena_bytes + r.state_bytes),
-                      human_bytes(r.state_bytes), human_bytes(r.arena_bytes));
-  text += target.gpu() ? fmt::format("the device gave {}\n", human_bytes(r.device_bytes))
-                       : fmt::format("the process peaked at {}\n", human_bytes(r.device_bytes));
+  text += memory_line(target, r.state_bytes, r.arena_bytes, r.device_bytes, r.device_bytes);
   return r.ops.empty() ? text : text + op_table(r.ops, "one step");
 }
 

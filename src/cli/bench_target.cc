@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "base/text.h"
 #include "train/bench.h"
 
 namespace serval {
@@ -36,14 +37,26 @@ std::string tera(double rate) {
   return fmt::format("{:.3g}", rate / 1e12);
 }
 
-Json op_json(const OpTime& time) {
-  Json json = Json::object();
-  json.set("op", Json(time.op));
-  json.set("calls", Json(time.calls));
-  json.set("seconds", Json(time.seconds));
-  json.set("flops_per_second", Json(time.flops / time.seconds));
-  json.set("bytes_per_second", Json(time.bytes / time.seconds));
-  return json;
+Json ops_json(const std::vector<OpTime>& ops) {
+  Json list = Json::array();
+  for (const OpTime& time : ops) {
+    Json json = Json::object();
+    json.set("op", Json(time.op));
+    json.set("calls", Json(time.calls));
+    json.set("seconds", Json(time.seconds));
+    json.set("flops_per_second", Json(time.flops / time.seconds));
+    json.set("bytes_per_second", Json(time.bytes / time.seconds));
+    list.push_back(json);
+  }
+  return list;
+}
+
+std::string memory_line(const BenchTarget& target, int64_t state_bytes, int64_t arena_bytes,
+                        int64_t device_bytes, int64_t process_bytes) {
+  return fmt::format("memory    {}: states {}, arena {}; {}\n", human_bytes(arena_bytes + state_bytes),
+                     human_bytes(state_bytes), human_bytes(arena_bytes),
+                     target.gpu() ? "the device gave " + human_bytes(device_bytes)
+                                  : "the process peaked at " + human_bytes(process_bytes));
 }
 
 std::string op_table(const std::vector<OpTime>& ops, const char* of) {

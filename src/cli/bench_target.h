@@ -34,7 +34,10 @@ struct BenchModel {
 BenchModel bench_model(const Settings& settings, const char* usual);
 
 Json bench_head_json(const BenchTarget& target, const std::string& name);
-Json op_json(const OpTime& time);
+Json ops_json(const std::vector<OpTime>& ops);
+// The planned bytes, and what was really taken.
+std::string memory_line(const BenchTarget& target, int64_t state_bytes, int64_t arena_bytes,
+                        int64_t device_bytes, int64_t process_bytes);
 std::string op_table(const std::vector<OpTime>& ops, const char* of);  // `of`: "one step"
 std::string tera(double rate);
 

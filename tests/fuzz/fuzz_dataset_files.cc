@@ -1,7 +1,5 @@
 // Any bytes as a CSV, text, compressed or Arrow file: it is read to the end or refused by a UserError. Every
 // row is read twice, in order and backwards, and must be the same.
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -10,32 +8,17 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "data/dataset.h"
-
-namespace {
-
-const std::string& dataset_path() {
-  static const std::string path = (serval::directory_exists("/dev/shm") ? "/dev/shm" : "/tmp") +
-                                  std::string("/serval-fuzz-files-") + std::to_string(getpid());
-  return path;
-}
-
-void overwrite(std::string_view bytes) {
-  std::FILE* file = std::fopen(dataset_path().c_str(), "wb");
-  if (file == nullptr || std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) std::abort();
-  std::fclose(file);
-}
-
-}  // namespace
+#include "scratch_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   // The first byte picks the kind, the rest is the file.
   static constexpr const char* kFormats[] = {"csv", "tsv", "text", "json", ""};
   static constexpr const char* kUnits[] = {"line", "paragraph", "document"};
-  serval::DatasetSource source{.path = dataset_path()};
+  serval::DatasetSource source{.path = serval::fuzz::scratch_path()};
   source.format = kFormats[data[0] % 5];
   source.sample_by = kUnits[data[0] / 5 % 3];
-  overwrite({reinterpret_cast<const char*>(data) + 1, size - 1});
+  serval::fuzz::overwrite_scratch_file({reinterpret_cast<const char*>(data) + 1, size - 1});
   try {
     const auto rows = serval::open_dataset(source, serval::DataCache({.directory = "", .limit = 1 << 20}));
     std::string forwards, backwards;
@@ -46,6 +29,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const serval::UserError& error) {
     if (std::string_view(error.what()).empty()) std::abort();
   }
-  unlink(dataset_path().c_str());
+  unlink(serval::fuzz::scratch_path().c_str());
   return 0;
 }

@@ -1,6 +1,4 @@
 // Any bytes as a dataset file: it is read to the end or refused by a UserError, and nothing else happens.
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -11,23 +9,7 @@
 #include "data/convert.h"
 #include "data/dataset.h"
 #include "data/row_shape.h"
-
-namespace {
-
-// One file of this process, in memory where the system has such a place.
-const std::string& dataset_path() {
-  static const std::string path = (serval::directory_exists("/dev/shm") ? "/dev/shm" : "/tmp") +
-                                  std::string("/serval-fuzz-") + std::to_string(getpid());
-  return path;
-}
-
-void overwrite(std::string_view bytes) {
-  std::FILE* file = std::fopen(dataset_path().c_str(), "wb");
-  if (file == nullptr || std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) std::abort();
-  std::fclose(file);
-}
-
-}  // namespace
+#include "scratch_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
@@ -38,9 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                                .use = (data[0] & 4) != 0 ? serval::RowUse::prompts : serval::RowUse::any,
                                .allow_media = (data[0] & 8) != 0};
   if (const size_t format = data[0] >> 4; format < names.size()) options.format = names[format].first;
-  overwrite({reinterpret_cast<const char*>(data) + 1, size - 1});
+  serval::fuzz::overwrite_scratch_file({reinterpret_cast<const char*>(data) + 1, size - 1});
   try {
-    const auto rows = serval::open_dataset(dataset_path());
+    const auto rows = serval::open_dataset(serval::fuzz::scratch_path());
     const serval::DatasetShape shape = serval::detect_shape(*rows, options);
     for (int64_t i = 0; i < rows->size(); ++i) {
       const serval::TrainingRow row = serval::read_training_row(rows->row(i), shape, rows->where(i));
@@ -51,6 +33,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const serval::UserError& error) {
     if (std::string_view(error.what()).empty()) std::abort();
   }
-  unlink(dataset_path().c_str());
+  unlink(serval::fuzz::scratch_path().c_str());
   return 0;
 }

@@ -1,6 +1,4 @@
 // Any bytes as a safetensors file: refused by a UserError, or every tensor lies in the file and can be read.
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -11,20 +9,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "formats/safetensors.h"
+#include "scratch_file.h"
 
 namespace {
-
-const std::string& scratch_path() {
-  static const std::string path = (serval::directory_exists("/dev/shm") ? "/dev/shm" : "/tmp") +
-                                  std::string("/serval-fuzz-safetensors-") + std::to_string(getpid());
-  return path;
-}
-
-void overwrite(const uint8_t* data, size_t size) {
-  std::FILE* file = std::fopen(scratch_path().c_str(), "wb");
-  if (file == nullptr || std::fwrite(data, 1, size, file) != size) std::abort();
-  std::fclose(file);
-}
 
 void read_everything(const serval::SafetensorsFile& file, size_t size) {
   uint64_t at = 0;
@@ -44,13 +31,13 @@ void read_everything(const serval::SafetensorsFile& file, size_t size) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  overwrite(data, size);
+  serval::fuzz::overwrite_scratch_file({reinterpret_cast<const char*>(data), size});
   try {
-    read_everything(serval::SafetensorsFile(scratch_path()), size);
+    read_everything(serval::SafetensorsFile(serval::fuzz::scratch_path()), size);
   } catch (const serval::UserError& error) {
     const std::string_view message = error.what();
     if (message.empty() || message.find('\n') != std::string_view::npos) std::abort();
   }
-  unlink(scratch_path().c_str());
+  unlink(serval::fuzz::scratch_path().c_str());
   return 0;
 }
