@@ -2,7 +2,7 @@
 
 #include <cmath>
 #include <map>
-#include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -34,26 +34,52 @@ std::vector<float> values_of(const SliceOf& s, const StateStore& states) {
   return values;
 }
 
-double norm_of(const std::vector<float>& values) {
+double squares_of(const std::vector<float>& values) {
   double sum = 0;
   for (const float x : values) sum += static_cast<double>(x) * static_cast<double>(x);
-  return std::sqrt(sum);
+  return sum;
 }
 
-// s B A as f32 [out, in].
-std::vector<float> low_rank_product(const SliceOf& a, const SliceOf& b, double scale,
-                                    const StateStore& states) {
-  const int64_t out = b.slice->shape[0], rank = b.slice->shape[1], in = a.slice->shape[1];
-  const auto a_values = values_of(a, states), b_values = values_of(b, states);
-  std::vector<float> delta(static_cast<size_t>(out * in));
-  GemmArgs args{.m = out, .n = in, .k = rank};
-  args.a = b_values.data(), args.a_stride = rank;
-  args.b = a_values.data(), args.b_stride = in;
-  args.c = delta.data(), args.c_stride = in;
-  args.alpha = static_cast<float>(scale);
-  gemm(args);
-  return delta;
-}
+// W + sBA a few rows at a time, so that neither the sum nor its parts are ever held whole.
+class MergedTensor {
+ public:
+  MergedTensor(SliceOf weight, SliceOf a, SliceOf b, double scale, DType dtype, const StateStore& states)
+      : weight_(weight), a_(a), b_(b), scale_(scale), dtype_(dtype), states_(states) {}
+
+  // Rows are asked for in their order.
+  void rows(int64_t row_begin, int64_t row_count, void* target) {
+    const int64_t rank = b_.slice->shape[1], in = a_.slice->shape[1], count = row_count * in;
+    if (row_begin == 0) a_values_ = values_of(a_, states_);
+    std::vector<float> b_rows(static_cast<size_t>(row_count * rank));
+    read_slice_rows(*b_.parameter, *b_.slice, states_, row_begin, row_count, b_rows.data(), DType::f32);
+    std::vector<float> delta(static_cast<size_t>(count)), sum(delta.size());
+    GemmArgs args{.m = row_count, .n = in, .k = rank};
+    args.a = b_rows.data(), args.a_stride = rank;
+    args.b = a_values_.data(), args.b_stride = in;
+    args.c = delta.data(), args.c_stride = in;
+    args.alpha = static_cast<float>(scale_);
+    gemm(args);
+    read_slice_rows(*weight_.parameter, *weight_.slice, states_, row_begin, row_count, sum.data(),
+                    DType::f32);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += delta[i];
+    convert_elements(sum.data(), DType::f32, target, dtype_, count);
+    wanted_ += squares_of(delta);
+    convert_elements(target, dtype_, delta.data(), DType::f32, count);
+    for (size_t i = 0; i < sum.size(); ++i) delta[i] -= sum[i];
+    lost_ += squares_of(delta);
+    if (row_begin + row_count == weight_.slice->shape.rows()) a_values_ = {};
+  }
+
+  double lost_share() const { return wanted_ > 0 ? std::sqrt(lost_ / wanted_) : 0; }
+
+ private:
+  SliceOf weight_, a_, b_;
+  double scale_;
+  DType dtype_;
+  const StateStore& states_;
+  std::vector<float> a_values_;
+  double wanted_ = 0, lost_ = 0;  // squares of sBA, and of what rounding takes from the sum
+};
 
 }  // namespace
 
@@ -85,35 +111,31 @@ void write_chat_template(const std::string& directory, const std::string& source
 MergeReport write_merged_checkpoint(const std::string& directory, const MergeOptions& options,
                                     const ParameterTable& table, const StateStore& states) {
   const Slices weights = slices_of(table, Role::weight), adapters = slices_of(table, Role::adapter);
-  MergeReport report;
   std::vector<CheckpointTensor> tensors;
+  std::map<std::string, MergedTensor> merged;  // by module
   for (const auto& [name, s] : weights) {
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : std::string();
     const auto a = adapters.find(module + ".lora_A.weight"), b = adapters.find(module + ".lora_B.weight");
     const auto lora =
         options.adapter != nullptr && !module.empty() ? options.adapter->match(module) : std::nullopt;
+    SafetensorsWriter::FillRows fill;
     if (lora && a != adapters.end() && b != adapters.end()) {
-      tensors.push_back(
-          {name, options.dtype, s.slice->shape, [&, s = s, a, b, module, scale = lora->scale](void* target) {
-             std::vector<float> sum = values_of(s, states);
-             const std::vector<float> delta = low_rank_product(a->second, b->second, scale, states);
-             for (size_t i = 0; i < sum.size(); ++i) sum[i] += delta[i];
-             const int64_t count = s.slice->shape.elements();
-             convert_elements(sum.data(), DType::f32, target, options.dtype, count);
-             std::vector<float> lost(sum.size());
-             convert_elements(target, options.dtype, lost.data(), DType::f32, count);
-             for (size_t i = 0; i < sum.size(); ++i) lost[i] -= sum[i];
-             const double size = norm_of(delta), share = size > 0 ? norm_of(lost) / size : 0;
-             ++report.merged_modules;
-             if (share > report.worst) report.worst = share, report.worst_module = module;
-           }});
+      MergedTensor& sum =
+          merged.try_emplace(module, s, a->second, b->second, lora->scale, options.dtype, states)
+              .first->second;
+      fill = [&sum](int64_t row, int64_t rows, void* target) { sum.rows(row, rows, target); };
     } else {
-      tensors.push_back({name, options.dtype, s.slice->shape, [&, s = s](void* target) {
-                           read_slice(*s.parameter, *s.slice, states, target, options.dtype);
-                         }});
+      fill = [&, s = s](int64_t row, int64_t rows, void* target) {
+        read_slice_rows(*s.parameter, *s.slice, states, row, rows, target, options.dtype);
+      };
     }
+    tensors.push_back({name, options.dtype, s.slice->shape, std::move(fill)});
   }
   write_checkpoint(directory, std::move(tensors));
+  MergeReport report;
+  report.merged_modules = static_cast<int64_t>(merged.size());
+  for (const auto& [module, sum] : merged)
+    if (sum.lost_share() > report.worst) report.worst = sum.lost_share(), report.worst_module = module;
   Json config = options.config_json;
   const char* key = config.contains("torch_dtype") ? "torch_dtype" : "dtype";
   config.set(key, Json(options.dtype == DType::bf16  ? "bfloat16"

@@ -186,7 +186,7 @@ void write_checkpoint(const std::string& directory, std::vector<CheckpointTensor
     SafetensorsWriter writer(join_path(directory, name));
     for (CheckpointTensor* tensor : shards[i]) {
       file_of[tensor->name] = name;
-      writer.add(tensor->name, tensor->dtype, tensor->shape, std::move(tensor->fill));
+      writer.add_rows(tensor->name, tensor->dtype, tensor->shape, std::move(tensor->fill));
     }
     total += writer.data_bytes();
     writer.write();

@@ -43,7 +43,7 @@ struct CheckpointTensor {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  SafetensorsWriter::Fill fill;
+  SafetensorsWriter::FillRows fill;
 };
 
 // Writes model.safetensors, or shards of at most `max_shard_bytes` and their index, as huggingface_hub cuts

@@ -149,12 +149,18 @@ void round_master(const Parameter& parameter, const ParameterSlice& slice, State
 
 void read_slice(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
                 void* target, DType dtype) {
+  read_slice_rows(parameter, slice, states, 0, slice.shape.rows(), target, dtype);
+}
+
+void read_slice_rows(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
+                     int64_t row_begin, int64_t row_count, void* target, DType dtype) {
   const bool master = slice.trained && states.contains(master_state(slice));
   const std::string name = master ? master_state(slice) : parameter.state;
-  states.with_values(
-      name, master ? 0 : first_element(parameter, slice), slice.shape.elements(), [&](const void* values) {
-        convert_elements(values, states.state(name).dtype, target, dtype, slice.shape.elements());
-      });
+  const int64_t width = slice.shape.row_size(), count = row_count * width;
+  const int64_t first = (master ? 0 : first_element(parameter, slice)) + row_begin * width;
+  states.with_values(name, first, count, [&](const void* values) {
+    convert_elements(values, states.state(name).dtype, target, dtype, count);
+  });
 }
 
 }  // namespace serval

@@ -41,5 +41,8 @@ void round_master(const Parameter& parameter, const ParameterSlice& slice, State
 // The value of one slice in `dtype`: of its master where it has one, else as the products read it.
 void read_slice(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
                 void* target, DType dtype);
+// Some of its rows alone.
+void read_slice_rows(const Parameter& parameter, const ParameterSlice& slice, const StateStore& states,
+                     int64_t row_begin, int64_t row_count, void* target, DType dtype);
 
 }  // namespace serval

@@ -133,9 +133,12 @@ RandomCheckpoint::RandomCheckpoint(const Json& config_json, const DecoderConfig&
     std::vector<CheckpointTensor> tensors;
     for (const Parameter& parameter : table.all())
       for (const ParameterSlice& slice : parameter.slices)
-        tensors.push_back(
-            {slice.name, dtype, slice.shape,
-             [&weights, name = slice.name, dtype](void* target) { weights.read(name, target, dtype); }});
+        tensors.push_back({slice.name, dtype, slice.shape,
+                           [&weights, &slice, dtype](int64_t row, int64_t rows, void* target) {
+                             const int64_t width = slice.shape.row_size();
+                             SERVAL_CHECK(
+                                 weights.read_part(slice.name, row * width, rows * width, target, dtype));
+                           }});
     write_checkpoint(directory_, std::move(tensors));
     write_file_atomically(join_path(directory_, "config.json"), config_json.dump(2) + "\n");
   } catch (...) {
