@@ -21,6 +21,7 @@ ConvertTo target_of(const std::string& name) {
 
 int run_data_convert(const Arguments& arguments) {
   constexpr size_t kFlushBytes = 1 << 20;
+  constexpr int64_t kForgetRows = 4096;
   const Settings& s = arguments.settings;
   const ConvertTo to = target_of(s.text("to"));
   const DatasetReadOptions read = read_options_of(partial_config(s));
@@ -44,7 +45,11 @@ int run_data_convert(const Arguments& arguments) {
     log_info("{}", shape.explanation);
     // An input that is no dataset leaves no file behind.
     if (!file && !s.text_or("output", "").empty()) file.emplace(s.text("output"));
-    for (int64_t i = 0; i < rows->size(); ++i) {
+    for (int64_t i = 0, done = 0; i < rows->size(); ++i) {
+      if (i - done == kForgetRows) {
+        rows->forget(done, i);
+        done = i;
+      }
       const std::string where = rows->where(i);
       const Json row = converted_row(read_training_row(rows->row(i), shape, where), shape, to, where);
       if (row.is_null()) {

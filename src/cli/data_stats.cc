@@ -21,7 +21,8 @@ int run_data_stats(const Arguments& arguments) {
                                  .examples = setup.options.examples,
                                  .cache = setup.options.cache});
     log_info("dataset {}: {}", display_name(source), data.explanation);
-    const DataReport report = report_on(data.examples, data.statistics, tools.tokenizer);
+    const DataReport report =
+        report_on(data.examples, data.statistics, tools.tokenizer, setup.options.cache.directory());
     if (as_json)
       reports.push_back(report.json(display_name(source)));
     else

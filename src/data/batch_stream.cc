@@ -29,11 +29,13 @@ struct RowTable {
   }
 };
 
-Packing pack_examples(const Examples& examples, int64_t max_length, int64_t window) {
-  if (max_length < 1) fail_usage("packing needs max_length, the size of a packed row in tokens");
-  std::vector<int64_t> lengths(static_cast<size_t>(examples.size()));
-  for (size_t i = 0; i < lengths.size(); ++i) lengths[i] = examples.length(static_cast<int64_t>(i));
-  return pack_best_fit(lengths, max_length, window);
+Packing pack_examples(const Examples& examples, const BatchOptions& options) {
+  if (options.max_length < 1) fail_usage("packing needs max_length, the size of a packed row in tokens");
+  Packing packing = pack_best_fit(
+      examples.size(), [&](int64_t document) { return examples.length(document); }, options.max_length,
+      options.packing_window, options.directory);
+  examples.forget();
+  return packing;
 }
 
 // The sum of the largest few of many numbers.
@@ -112,8 +114,11 @@ BatchStream::BatchStream(Examples examples, const BatchOptions& options)
     : examples_(std::move(examples)), options_(options) {
   SERVAL_CHECK(options.batch_size > 0 && options.accumulation > 0);
   if (examples_.size() == 0) fail("there is no example to train on");
-  if (options.packing) packing_ = pack_examples(examples_, options.max_length, options.packing_window);
-  check_fits_int32(capacity());
+  if (options.packing) packing_ = pack_examples(examples_, options);
+  capacity_ =
+      capacity_of(examples_, {options.packing ? &packing_ : nullptr, examples_.size()}, options.batch_size);
+  packing_.forget();
+  check_fits_int32(capacity_);
   const int64_t rows = num_rows();
   micro_batches_ = rows / options.batch_size;
   if (!options.drop_last && rows % options.batch_size != 0) ++micro_batches_;
@@ -151,6 +156,7 @@ StepBatch BatchStream::next() {
   }
   if (touched_bytes_ > kForgetBytes) {
     examples_.forget();
+    packing_.forget();
     touched_bytes_ = 0;
   }
   step.epoch =
@@ -162,15 +168,9 @@ int64_t BatchStream::steps_per_epoch() const {
   return (micro_batches_ + options_.accumulation - 1) / options_.accumulation;
 }
 
-BatchCapacity BatchStream::capacity() const {
-  return capacity_of(examples_, {options_.packing ? &packing_ : nullptr, examples_.size()},
-                     options_.batch_size);
-}
-
 int64_t BatchStream::memory_bytes() const {
   const int64_t mapped = std::min(kForgetBytes, 5 * examples_.num_tokens() + 8 * examples_.size());
-  const int64_t tables = 8 * static_cast<int64_t>(packing_.members.size() + packing_.starts.size()) +
-                         4 * std::min(num_rows(), Permutation::kTableLimit);
+  const int64_t tables = packing_.memory_bytes() + 4 * std::min(num_rows(), Permutation::kTableLimit);
   return examples_.memory_bytes() + mapped + tables;
 }
 

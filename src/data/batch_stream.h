@@ -59,7 +59,8 @@ struct BatchOptions {
   int64_t packing_window = 0;  // documents that are packed at a time; 0: all
   uint64_t seed = 42;
   bool shuffle = true;
-  bool drop_last = false;  // leave out the last micro-batch of an epoch where it is not full
+  bool drop_last = false;   // leave out the last micro-batch of an epoch where it is not full
+  std::string directory{};  // of temporary files: the table of packed rows, where it is large
 };
 
 class BatchStream {
@@ -71,10 +72,10 @@ class BatchStream {
   int64_t micro_batches_per_epoch() const { return micro_batches_; }
   int64_t steps_per_epoch() const;
   double utilisation() const { return options_.packing ? packing_.utilisation : 1; }  // of packed rows
-  BatchCapacity capacity() const;
-  int64_t max_tokens_per_micro_batch() const { return capacity().tokens; }
-  int64_t max_documents_per_micro_batch() const { return capacity().documents; }
-  int64_t max_labels_per_micro_batch() const { return capacity().labels; }
+  const BatchCapacity& capacity() const { return capacity_; }
+  int64_t max_tokens_per_micro_batch() const { return capacity_.tokens; }
+  int64_t max_documents_per_micro_batch() const { return capacity_.documents; }
+  int64_t max_labels_per_micro_batch() const { return capacity_.labels; }
   const Examples& examples() const { return examples_; }
   // At most: of documents in memory, of mapped files' pages, and of the tables of rows.
   int64_t memory_bytes() const;
@@ -90,6 +91,7 @@ class BatchStream {
   Examples examples_;
   BatchOptions options_;
   Packing packing_;  // empty without packing: each row is a document
+  BatchCapacity capacity_;
   int64_t micro_batches_ = 0;
   int64_t epoch_ = 0, position_ = 0;
   Permutation order_;          // of the rows in this epoch

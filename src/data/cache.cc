@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "data/temporary_file.h"
 
 namespace serval {
 namespace {
@@ -42,33 +43,6 @@ class Descriptor {
  private:
   int number_;
 };
-
-std::string temporary_directory() {
-  const char* set = std::getenv("TMPDIR");
-  return set != nullptr && *set != '\0' ? set : "/tmp";
-}
-
-// A file without a name: gone when the last one closes it.
-int open_nameless(const std::string& directory) {
-  const int nameless = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (nameless >= 0) return nameless;
-  std::string path = join_path(directory, "serval-XXXXXX");
-  const int descriptor = ::mkostemp(path.data(), O_CLOEXEC);
-  if (descriptor < 0) fail("{}: cannot create a temporary file: {}", directory, reason());
-  ::unlink(path.c_str());
-  return descriptor;
-}
-
-void write_all(int descriptor, std::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t done = ::write(descriptor, bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0)
-      fail("{}: cannot write: {}; dataset_cache_dir names another place for unpacked and tokenised data",
-           path, reason());
-    bytes.remove_prefix(static_cast<size_t>(done));
-  }
-}
 
 // The number that a descriptor is known by, as a path to map.
 std::string path_of_descriptor(int descriptor) {
@@ -103,8 +77,7 @@ void CacheWriter::write_at(int64_t offset, std::string_view bytes) {
 }
 
 SpillFile::SpillFile(const std::string& directory)
-    : descriptor_(open_nameless(directory.empty() ? temporary_directory() : directory)),
-      directory_(directory) {}
+    : descriptor_(open_nameless(directory)), directory_(directory) {}
 
 SpillFile::~SpillFile() {
   ::close(descriptor_);

@@ -49,7 +49,7 @@ TextUnit unit_of(const std::string& name) {
 
 std::unique_ptr<DatasetReader> open_file(const DatasetSource& source, const std::string& path,
                                          const DataCache& cache) {
-  NamedFile file{path, {}};
+  NamedFile file{path, {}, cache.directory()};
   const auto compression = compression_of(path);
   file.file = compression ? unpack(path, *compression, cache) : MappedFile(path);
   const Format format = format_of(source, file);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "data/disk_vector.h"
 
 namespace serval {
 namespace {
@@ -64,12 +65,12 @@ void add_warnings(DataReport& report, int64_t examples, const Tokenizer& tokeniz
 
 }  // namespace
 
-DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer) {
+DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer,
+                     const std::string& directory) {
   DataReport report;
   report.statistics = statistics;
   const auto bos = tokenizer.bos_id(), eos = tokenizer.eos_id();
-  std::vector<uint64_t> hashes;
-  hashes.reserve(static_cast<size_t>(examples.size()));
+  DiskVector<uint64_t> hashes(directory);
   std::vector<int64_t> count_of_length;
   for (int64_t i = 0; i < examples.size(); ++i) {
     const auto ids = examples.ids(i);

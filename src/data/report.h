@@ -31,7 +31,8 @@ struct DataReport {
   Json json(const std::string& name) const;
 };
 
-// One pass over the tokens; memory: 8 bytes an example.
-DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer);
+// One pass over the tokens. The hashes of many examples lie in a file in `directory` (data/disk_vector.h).
+DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer,
+                     const std::string& directory = {});
 
 }  // namespace serval

@@ -94,7 +94,8 @@ void open_data(TrainingSetup& setup) {
                                                           .packing = c.packing && !wrapped,
                                                           .max_length = c.max_length,
                                                           .packing_window = c.packing_window,
-                                                          .seed = static_cast<uint64_t>(c.data_seed)});
+                                                          .seed = static_cast<uint64_t>(c.data_seed),
+                                                          .directory = data.cache_directory});
   if (c.packing)
     log_info("packing: {} rows of at most {} tokens, {:.1f} % filled", data.train->num_rows(), c.max_length,
              100.0 * static_cast<double>(data.train->examples().num_tokens()) /

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small Parquet, Arrow, gzip and Zstandard files, and what `datasets` and Python's csv make of splits and CSV.
 
-    make_table_fixtures.py      writes tests/fixtures/data/tables (needs pyarrow, datasets; seed 7)
+    make_table_fixtures.py      writes tests/fixtures/data/tables and tests/fuzz/corpus/arrow (needs pyarrow, datasets; seed 7)
 """
 import csv
 import gzip
@@ -48,6 +48,35 @@ def tables():
             row["pairs"] = dict(row["pairs"])
             row["day"] = str(row["day"])
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def fuzz_seeds():
+    """Files of a few hundred bytes, each with another encoding, for tests/fuzz/corpus/arrow."""
+    seeds = ROOT.parent.parent.parent / "fuzz" / "corpus" / "arrow"
+    seeds.mkdir(parents=True, exist_ok=True)
+    text = pa.table({"text": ["one", "two", None]})
+    nested = pa.table({"messages": pa.array([[{"role": "user", "content": "hi"}], []],
+                                            pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))})
+    numbers = pa.table({"ids": pa.array([[1, 2], None, [3]], pa.list_(pa.int32())), "score": [0.5, None, 2.0],
+                        "good": [True, False, None], "day": pa.array([1, 2, 3], pa.date32()),
+                        "kind": pa.array(["a", "b", "a"]).dictionary_encode()})
+    plain = {"use_dictionary": False, "compression": "none", "write_statistics": False, "store_schema": False}
+    for name, table, options in [
+            ("plain.parquet", text, plain), ("nested.parquet", nested, plain), ("numbers.parquet", numbers, plain),
+            ("dictionary.parquet", text, {**plain, "use_dictionary": True}),
+            ("delta.parquet", text, {**plain, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}),
+            ("delta_length.parquet", text, {**plain, "column_encoding": {"text": "DELTA_LENGTH_BYTE_ARRAY"}}),
+            ("pages2.parquet", nested, {**plain, "data_page_version": "2.0", "compression": "snappy"}),
+            ("checksums.parquet", text, {**plain, "write_page_checksum": True, "compression": "zstd"}),
+            ("groups.parquet", text, {**plain, "row_group_size": 1, "compression": "gzip"}),
+            ("lz4.parquet", text, {"compression": "lz4"}), ("schema.parquet", numbers.select(["kind"]), {"compression": "none"})]:
+        pq.write_table(table, seeds / name, **options)
+    for name, table in (("text", text), ("nested", nested), ("numbers", numbers)):
+        with pa.OSFile(str(seeds / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        with pa.OSFile(str(seeds / f"{name}.stream"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    pyarrow.feather.write_feather(text, str(seeds / "zstd.feather"), compression="zstd")
 
 
 def compressed():
@@ -97,6 +126,7 @@ def csv_files():
 
 ROOT.mkdir(parents=True, exist_ok=True)
 tables()
+fuzz_seeds()
 compressed()
 splits()
 csv_files()

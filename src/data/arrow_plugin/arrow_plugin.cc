@@ -19,8 +19,19 @@ namespace serval::arrow_plugin {
 namespace {
 
 constexpr int64_t kBatchRows = 1024;
+constexpr int64_t kBufferBytes = int64_t{1} << 20;  // of each column, instead of a whole group of rows
+// What the rows that are read at a time may take unpacked, whatever a file says of itself.
+constexpr int64_t kMemoryLimit = int64_t{2} << 30;
+
+arrow::MemoryPool* limited_pool() {
+  static arrow::CappedMemoryPool pool(arrow::system_memory_pool(), kMemoryLimit);
+  return &pool;
+}
 
 void check(const arrow::Status& status) {
+  if (status.IsOutOfMemory() || status.IsCapacityError())
+    throw std::runtime_error("its rows need more than 2 GiB at a time (" + status.message() +
+                             "); is it damaged? Else write it again with smaller groups of rows");
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
@@ -43,25 +54,57 @@ class Groups {
   virtual Batch next() = 0;  // null at the end
 
  protected:
+  void add_group(int64_t rows) {
+    int64_t end = 0;
+    if (rows < 0 || __builtin_add_overflow(starts_.back(), rows, &end))
+      throw std::runtime_error("a group of rows says that it has " + std::to_string(rows) + " rows");
+    starts_.push_back(end);
+  }
   std::vector<int64_t> starts_ = {0};
 };
+
+// Nothing in a footer is longer, or has more items, than the footer has bytes: lists that claim more are
+// refused before room is made for them.
+parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file) {
+  struct Tail {
+    uint8_t length[4];
+    char magic[4];
+  } tail{};
+  const int64_t size = take(file.GetSize());
+  if (size < 12 || take(file.ReadAt(size - 8, sizeof tail, &tail)) != 8)
+    throw std::runtime_error("ends before a Parquet footer; was the file cut off?");
+  int64_t length = 0;
+  for (int i = 3; i >= 0; --i) length = length << 8 | tail.length[i];
+  if (std::string_view(tail.magic, 4) == "PARE") throw std::runtime_error("is encrypted, which is not read");
+  if (std::string_view(tail.magic, 4) != "PAR1")
+    throw std::runtime_error("does not end with a Parquet footer; was the file cut off?");
+  if (length == 0 || length > size - 12)
+    throw std::runtime_error("says that its footer has " + std::to_string(length) + " of the file's " +
+                             std::to_string(size) + " bytes");
+  parquet::ReaderProperties properties(limited_pool());
+  const auto limit = static_cast<int32_t>(std::min<int64_t>(length + (1 << 16), int64_t{100} << 20));
+  properties.set_thrift_string_size_limit(limit);
+  properties.set_thrift_container_size_limit(std::min(limit, 1'000'000));
+  properties.enable_buffered_stream();
+  properties.set_buffer_size(kBufferBytes);
+  return properties;
+}
 
 class ParquetGroups final : public Groups {
  public:
   explicit ParquetGroups(std::shared_ptr<arrow::io::RandomAccessFile> file) {
     parquet::arrow::FileReaderBuilder builder;
-    check(builder.Open(std::move(file)));
+    const parquet::ReaderProperties read = properties_for(*file);
+    check(builder.Open(std::move(file), read));
+    builder.memory_pool(limited_pool());
     parquet::ArrowReaderProperties properties(/*use_threads=*/false);
     properties.set_batch_size(kBatchRows);
     properties.set_pre_buffer(false);
     builder.properties(properties);
     check(builder.Build(&reader_));
     const auto metadata = reader_->parquet_reader()->metadata();
-    for (int group = 0; group < metadata->num_row_groups(); ++group) {
-      const int64_t rows = metadata->RowGroup(group)->num_rows();
-      if (rows < 0) throw std::runtime_error("a group of rows has a negative size");
-      starts_.push_back(starts_.back() + rows);
-    }
+    for (int group = 0; group < metadata->num_row_groups(); ++group)
+      add_group(metadata->RowGroup(group)->num_rows());
   }
   void begin_at(size_t group) override {
     std::vector<int> groups;
@@ -80,13 +123,20 @@ class ParquetGroups final : public Groups {
   std::shared_ptr<arrow::RecordBatchReader> stream_;
 };
 
+arrow::ipc::IpcReadOptions ipc_options() {
+  auto options = arrow::ipc::IpcReadOptions::Defaults();
+  options.memory_pool = limited_pool();
+  options.use_threads = false;
+  return options;
+}
+
 // Everything in a file of this kind is an offset that may lie: each batch is checked in full.
 class ArrowFileGroups final : public Groups {
  public:
   explicit ArrowFileGroups(const std::shared_ptr<arrow::io::RandomAccessFile>& file)
-      : reader_(take(arrow::ipc::RecordBatchFileReader::Open(file))) {
+      : reader_(take(arrow::ipc::RecordBatchFileReader::Open(file, ipc_options()))) {
     for (int i = 0; i < reader_->num_record_batches(); ++i)
-      starts_.push_back(starts_.back() + take(reader_->ReadRecordBatch(i))->num_rows());
+      add_group(take(reader_->ReadRecordBatch(i))->num_rows());
   }
   void begin_at(size_t group) override { next_ = static_cast<int>(group); }
   Batch next() override {
@@ -105,11 +155,11 @@ class ArrowStreamGroups final : public Groups {
  public:
   explicit ArrowStreamGroups(std::shared_ptr<arrow::io::RandomAccessFile> file) : file_(std::move(file)) {
     begin_at(0);
-    while (const Batch batch = next()) starts_.push_back(starts_.back() + batch->num_rows());
+    while (const Batch batch = next()) add_group(batch->num_rows());
   }
   void begin_at(size_t group) override {
     check(file_->Seek(0));
-    reader_ = take(arrow::ipc::RecordBatchStreamReader::Open(file_));
+    reader_ = take(arrow::ipc::RecordBatchStreamReader::Open(file_, ipc_options()));
     for (size_t i = 0; i < group; ++i) next();
   }
   Batch next() override {
@@ -126,7 +176,7 @@ class ArrowStreamGroups final : public Groups {
 
 std::unique_ptr<Groups> open_groups(const char* path) {
   const std::shared_ptr<arrow::io::RandomAccessFile> file =
-      take(arrow::io::ReadableFile::Open(path, arrow::system_memory_pool()));
+      take(arrow::io::ReadableFile::Open(path, limited_pool()));
   char magic[6] = {};
   const int64_t got = take(file->ReadAt(0, sizeof magic, magic));
   const std::string_view text(magic, static_cast<size_t>(got));

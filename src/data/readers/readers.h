@@ -15,6 +15,7 @@ namespace serval {
 struct NamedFile {
   std::string name;
   MappedFile file;
+  std::string directory{};  // of temporary files: an index that is large
   std::string_view text() const;
 };
 

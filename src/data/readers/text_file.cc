@@ -16,8 +16,9 @@ size_t skip_byte_order_mark(std::string_view text, const std::string& name) {
 
 TextFileReader::TextFileReader(NamedFile file, size_t begin, std::unique_ptr<RowScanner> scanner)
     : file_(std::move(file)),
-      rows_(file_.text(), begin, std::move(scanner), file_.name,
-            [this](size_t offset, size_t size) { file_.file.forget(offset, size); }) {}
+      rows_(
+          file_.text(), begin, std::move(scanner), file_.name,
+          [this](size_t offset, size_t size) { file_.file.forget(offset, size); }, file_.directory) {}
 
 std::string TextFileReader::where(int64_t index) const {
   return fmt::format("{}:{}", file_.name, rows_.line(index));

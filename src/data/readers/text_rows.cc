@@ -27,8 +27,8 @@ bool LineScanner::next(std::string_view text, size_t at, RowPlace& row) const {
 }
 
 TextRows::TextRows(std::string_view text, size_t begin, std::unique_ptr<RowScanner> scanner, std::string path,
-                   const std::function<void(size_t, size_t)>& forget)
-    : text_(text), scanner_(std::move(scanner)), path_(std::move(path)) {
+                   const std::function<void(size_t, size_t)>& forget, const std::string& directory)
+    : text_(text), scanner_(std::move(scanner)), path_(std::move(path)), marks_(directory) {
   Mark mark{0, 1 + lines_in(text.substr(0, begin)), begin};
   marks_.push_back(mark);
   size_t forgotten = 0;
@@ -56,7 +56,6 @@ TextRows::TextRows(std::string_view text, size_t begin, std::unique_ptr<RowScann
     ++count_;
   }
   if (forget) forget(forgotten, text.size() - forgotten);
-  marks_.shrink_to_fit();
 }
 
 const TextRows::Mark& TextRows::mark_of(int64_t row) const {

@@ -1,5 +1,6 @@
-// Where the rows of a text file are, at about a byte a row of memory: a scanner finds the end of a row from
-// its beginning, and the index remembers every 16th beginning (or one in 32 KB), from where it scans on.
+// Where the rows of a text file are, at about a byte a row of an index that lies on the disk where it is
+// large (data/disk_vector.h): a scanner finds the end of a row from its beginning, and the index remembers
+// every 16th beginning (or one in 32 KB), from where it scans on.
 //
 //   const TextRows rows(text, 0, std::make_unique<LineScanner>(), path);
 //   const std::string_view one = rows.text(7);
@@ -10,9 +11,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/error.h"
+#include "data/disk_vector.h"
 
 namespace serval {
 
@@ -48,9 +49,10 @@ class TextRows {
   static constexpr size_t kLongestRow = size_t{64} << 20;
 
   // Scans the whole text once. `text` outlives this. `forget`, where given, is told of bytes that are done
-  // with.
+  // with; a large index is a file in `directory`.
   TextRows(std::string_view text, size_t begin, std::unique_ptr<RowScanner> scanner, std::string path,
-           const std::function<void(size_t offset, size_t size)>& forget = {});
+           const std::function<void(size_t offset, size_t size)>& forget = {},
+           const std::string& directory = {});
 
   int64_t size() const { return count_; }
   RowPlace place(int64_t row) const;
@@ -60,8 +62,8 @@ class TextRows {
 
  private:
   struct Mark {
-    int64_t row, line;
-    size_t at;
+    int64_t row = 0, line = 0;
+    size_t at = 0;
   };
   const Mark& mark_of(int64_t row) const;
   int64_t line_at(const Mark& mark, size_t at) const;
@@ -70,7 +72,7 @@ class TextRows {
   std::string_view text_;
   std::unique_ptr<RowScanner> scanner_;
   std::string path_;
-  std::vector<Mark> marks_;
+  DiskVector<Mark> marks_;
   int64_t count_ = 0;
 };
 
