@@ -29,17 +29,25 @@ void add_matches(std::vector<std::string>& directories, const std::string& patte
 
 }  // namespace
 
+std::vector<std::string> python_package_directories(const std::string& pattern) {
+  std::vector<std::string> environments, directories;
+  for (const char* active : {"VIRTUAL_ENV", "CONDA_PREFIX"})
+    if (const char* environment = std::getenv(active)) environments.emplace_back(environment);
+  environments.insert(environments.end(), {"/usr/local", "/usr"});
+  if (const char* home = std::getenv("HOME")) environments.push_back(std::string(home) + "/.local");
+  for (const std::string& environment : environments)
+    for (const char* packages : {"site-packages", "dist-packages"})
+      add_matches(directories, environment + "/lib/python3*/" + packages + "/" + pattern);
+  return directories;
+}
+
 std::vector<std::string> library_directories() {
   const std::string own = binary_directory();
   std::vector<std::string> directories = {own, own + "/lib", own + "/../lib", ""};
   for (const char* toolkit : {"/usr/local/cuda/lib64", "/usr/local/cuda-13/lib64"})
     add_matches(directories, toolkit);
-  std::vector<std::string> environments = {"/usr/local", "/usr"};
-  if (const char* active = std::getenv("VIRTUAL_ENV")) environments.insert(environments.begin(), active);
-  if (const char* home = std::getenv("HOME")) environments.push_back(std::string(home) + "/.local");
-  for (const std::string& environment : environments)
-    for (const char* packages : {"site-packages", "dist-packages"})
-      add_matches(directories, environment + "/lib/python3*/" + packages + "/nvidia/*/lib");
+  for (const std::string& directory : python_package_directories("nvidia/*/lib"))
+    directories.push_back(directory);
   return directories;
 }
 

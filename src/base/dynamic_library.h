@@ -14,6 +14,10 @@ void* open_library(const std::string& file_name, const std::string& package);
 void* library_symbol(void* library,
                      const char* name);  // a missing symbol is a UserError: the version is wrong
 
+// Folders of that name below the packages of the Python environments that are looked into ("pyarrow",
+// "nvidia/*/lib"): the active one, the user's own, the system's.
+std::vector<std::string> python_package_directories(const std::string& pattern);
+
 // The directories that open_library tries, in order; "" stands for the system's loader.
 std::vector<std::string> library_directories();
 

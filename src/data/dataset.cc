@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "data/readers/readers.h"
 #include "data/readers/unpack.h"
@@ -40,6 +41,7 @@ CsvOptions csv_options(const DatasetSource& source, Format format) {
     fail_usage("{}: the delimiter is {}, expected one character such as ',' ';' '|' or \\t", source.path,
                in_quotes(source.delimiter));
   options.separator = delimiter[0];
+  options.told = true;
   return options;
 }
 
@@ -119,13 +121,27 @@ class JoinedReader final : public DatasetReader {
   int64_t size_ = 0;
 };
 
+void check_size(const DatasetSource& source, const DatasetFiles& files, const std::string& split,
+                int64_t rows, std::vector<std::string>* notes) {
+  const auto expected = files.expected_rows.find(split);
+  if (expected == files.expected_rows.end() || expected->second == rows) return;
+  const std::string note =
+      fmt::format("{}: the split '{}' has {} rows, but {} says {}; is the download complete?",
+                  display_name(source), split, rows, files.expected_by, expected->second);
+  if (notes != nullptr)
+    notes->push_back(note);
+  else
+    warn("{}", note);
+}
+
 }  // namespace
 
 std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DatasetFiles& files,
-                                            const DataCache& cache) {
+                                            const DataCache& cache, std::vector<std::string>* notes) {
   if (files.parts.size() == 1 && files.parts[0].files.size() == 1 && files.parts[0].split.whole()) {
     auto reader = open_file(source, files.parts[0].files[0], cache);
     if (reader->size() == 0) fail("{}: holds no rows (the file is empty)", reader->path());
+    check_size(source, files, files.parts[0].split.name, reader->size(), notes);
     return reader;
   }
   auto joined = std::make_unique<JoinedReader>(display_name(source));
@@ -137,6 +153,7 @@ std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const D
       size += readers.back()->size();
     }
     if (size == 0) fail("{}: the split '{}' holds no rows", display_name(source), part.split.name);
+    check_size(source, files, part.split.name, size, notes);
     const auto [begin, end] = part.split.rows_of(size, display_name(source));
     int64_t start = 0;
     for (auto& reader : readers) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "data/cache.h"
@@ -35,9 +36,11 @@ class DatasetReader {
 // Throws UserError where a file is missing, of another kind, or where there is no row at all.
 std::unique_ptr<DatasetReader> open_dataset(const std::string& path);
 std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DataCache& cache);
-// The same, of files that find_dataset_files(source) gave.
+// The same, of files that find_dataset_files(source) gave. `notes` takes what the user should know, a line
+// each: splits of another size than the dataset says of itself. Null: warnings are logged.
 std::unique_ptr<DatasetReader> open_dataset(const DatasetSource& source, const DatasetFiles& files,
-                                            const DataCache& cache);
+                                            const DataCache& cache,
+                                            std::vector<std::string>* notes = nullptr);
 
 // Rows [begin, end) of a dataset, as a dataset.
 std::unique_ptr<DatasetReader> rows_of(std::unique_ptr<DatasetReader> rows, int64_t begin, int64_t end);

@@ -93,6 +93,7 @@ std::string cache_name(const DatasetSource& source, const DatasetFiles& files,
   add_options(options.shape, hash);
   add_options(options.merge, hash);
   add_options(options.examples, hash);
+  for (const auto& [split, rows] : files.expected_rows) hash.text(split).number(rows);
   for (const SplitFiles& part : files.parts) {
     hash.number(static_cast<int64_t>(part.files.size())).number(part.split.drop_remainder);
     for (const auto& bound : {part.split.from, part.split.to})
@@ -105,7 +106,8 @@ std::string cache_name(const DatasetSource& source, const DatasetFiles& files,
 
 void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetFiles& files,
                    const PrepareOptions& options) {
-  auto rows = open_dataset(source, files, options.cache);
+  std::vector<std::string> size_notes;
+  auto rows = open_dataset(source, files, options.cache, &size_notes);
   if (!options.merge.prompt.empty()) rows = merge_columns(std::move(rows), options.merge);
   const DatasetShape shape = detect_shape(*rows, shape_of_source(source, options.shape));
   ExampleFileWriter writer(out, options.cache.directory());
@@ -118,6 +120,7 @@ void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetF
   note.set("smallest_id", Json(static_cast<int64_t>(range.smallest)));
   note.set("largest_id", Json(static_cast<int64_t>(range.largest)));
   Json notes = Json::array();
+  for (const std::string& one : size_notes) notes.push_back(Json(one));
   for (const std::string& one : data.notes) notes.push_back(Json(one));
   note.set("notes", std::move(notes));
   writer.finish(note);

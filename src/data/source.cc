@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "config/yaml.h"
+#include "data/dataset_card.h"
 #include "data/readers/unpack.h"
 
 namespace serval {
@@ -61,6 +61,21 @@ std::string split_of_shard(std::string_view name) {
   return std::string(name.substr(0, of - 6));
 }
 
+// "of train-?????-of-00003 there are 2 files": a download that was not finished.
+std::string missing_shards(const std::vector<std::string>& files) {
+  std::map<std::string, int64_t> count_of_set;
+  for (const std::string& file : files) {
+    const std::string name = base_name(file);
+    const std::string split = split_of_shard(name);
+    if (!split.empty()) ++count_of_set[split + name.substr(split.size() + 6, 9)];
+  }
+  for (const auto& [set, count] : count_of_set)
+    if (const int64_t all = std::stoll(set.substr(set.size() - 5)); count < all)
+      return fmt::format("of the {} files {}-?????{} only {} are there", all, set.substr(0, set.size() - 9),
+                         set.substr(set.size() - 9), count);
+  return {};
+}
+
 // What each word in a file's name means.
 const std::vector<std::pair<std::string, std::vector<std::string>>>& split_words() {
   static const std::vector<std::pair<std::string, std::vector<std::string>>> kWords = {
@@ -96,63 +111,6 @@ std::string names_of(const FilesBySplit& splits) {
   return join(names, ", ");
 }
 
-const RawValue* member(const RawValue& map, std::string_view name) {
-  for (size_t i = 0; i < map.names.size(); ++i)
-    if (map.names[i] == name) return &map.items[i];
-  return nullptr;
-}
-
-std::vector<std::string> texts_of(const RawValue& value) {
-  if (value.form == RawValue::Form::scalar) return {value.text};
-  std::vector<std::string> texts;
-  for (const RawValue& item : value.items) texts.push_back(item.text);
-  return texts;
-}
-
-// The `configs` of a dataset card: name of a configuration -> split -> patterns.
-struct CardConfig {
-  std::string name;
-  bool is_default = false;
-  std::vector<std::pair<std::string, std::vector<std::string>>> splits;
-};
-
-std::vector<CardConfig> configs_of_card(const std::string& path) {
-  const std::string text = read_file(path, kMaxDescriptionBytes);
-  const size_t end = starts_with(text, "---\n") ? text.find("\n---", 4) : std::string::npos;
-  if (end == std::string::npos) return {};
-  std::vector<CardConfig> configs;
-  std::vector<std::pair<std::string, RawValue>> members;
-  try {
-    members = parse_yaml(std::string_view(text).substr(4, end - 3), path);
-  } catch (const UserError&) {
-    return {};  // a card that is not YAML says nothing about files
-  }
-  for (const auto& [key, value] : members) {
-    if (key != "configs" || value.form != RawValue::Form::list) continue;
-    for (const RawValue& item : value.items) {
-      CardConfig config;
-      const RawValue *name = member(item, "config_name"), *files = member(item, "data_files"),
-                     *preferred = member(item, "default"), *directory = member(item, "data_dir");
-      config.name = name == nullptr ? "default" : name->text;
-      config.is_default = config.name == "default" || (preferred != nullptr && preferred->text == "true");
-      if (files == nullptr) {
-        if (directory != nullptr) config.splits.push_back({"", {join_path(directory->text, "**")}});
-      } else if (files->form == RawValue::Form::list && !files->items.empty() &&
-                 files->items[0].form == RawValue::Form::map) {
-        for (const RawValue& one : files->items) {
-          const RawValue *split = member(one, "split"), *paths = member(one, "path");
-          if (paths != nullptr)
-            config.splits.push_back({split == nullptr ? "train" : split->text, texts_of(*paths)});
-        }
-      } else {
-        config.splits.push_back({"", texts_of(*files)});
-      }
-      configs.push_back(std::move(config));
-    }
-  }
-  return configs;
-}
-
 FilesBySplit by_names(const std::string& directory, const std::vector<std::string>& files,
                       std::vector<std::string>& without_split) {
   FilesBySplit splits;
@@ -179,15 +137,22 @@ std::vector<std::string> expand(const std::string& directory, const std::string&
 
 class Directory {
  public:
-  Directory(const DatasetSource& source, std::string path) : source_(source), path_(std::move(path)) {}
+  Directory(const DatasetSource& source, std::string path)
+      : source_(source), path_(std::move(path)), card_(DatasetCard::read(path_)) {}
+
+  // What the dataset says of its own size.
+  void add_sizes(const FilesBySplit& splits, DatasetFiles& found) const {
+    if (!source_.data_files.empty()) return;
+    for (const auto& [split, files] : splits)
+      if (const auto rows = card_.rows(source_.name, split)) found.expected_rows[split] = *rows;
+    found.expected_by = card_.sizes_path;
+  }
 
   FilesBySplit splits(std::string& note) {
     if (!source_.data_files.empty()) return listed_files(note);
     if (file_exists(join_path(path_, "dataset_dict.json"))) return saved_dictionary();
     if (file_exists(join_path(path_, "state.json"))) return {{"train", saved_files(path_)}};
-    const std::string card = join_path(path_, "README.md");
-    const auto configs = file_exists(card) ? configs_of_card(card) : std::vector<CardConfig>{};
-    if (!configs.empty()) return of_card(card, configs, note);
+    if (!card_.configs.empty()) return of_card(note);
     return by_layout(note);
   }
 
@@ -205,6 +170,8 @@ class Directory {
     if (!rest.empty())
       note = fmt::format("{} files that name no split are passed over, such as {}", rest.size(),
                          below(path_, rest[0]));
+    if (const std::string missing = missing_shards(files); !missing.empty())
+      note += (note.empty() ? "" : "; ") + missing;
     return splits;
   }
 
@@ -232,13 +199,13 @@ class Directory {
     return splits;
   }
 
-  FilesBySplit of_card(const std::string& card, const std::vector<CardConfig>& configs, std::string& note) {
-    const CardConfig* chosen = nullptr;
+  FilesBySplit of_card(std::string& note) {
+    const DatasetCard::Config* chosen = nullptr;
     std::vector<std::string> names;
-    for (const CardConfig& config : configs) {
+    for (const DatasetCard::Config& config : card_.configs) {
       names.push_back(config.name);
       const bool wanted =
-          source_.name.empty() ? config.is_default || configs.size() == 1 : config.name == source_.name;
+          source_.name.empty() ? config.is_default || card_.configs.size() == 1 : config.name == source_.name;
       if (wanted && chosen == nullptr) chosen = &config;
     }
     if (chosen == nullptr && source_.name.empty())
@@ -250,7 +217,7 @@ class Directory {
     for (const auto& [split, patterns] : chosen->splits) {
       std::vector<std::string> files;
       for (const std::string& pattern : patterns)
-        for (std::string& file : expand(path_, pattern, card)) files.push_back(std::move(file));
+        for (std::string& file : expand(path_, pattern, card_.path)) files.push_back(std::move(file));
       if (split.empty()) return with_note(files, note);
       auto& all = splits[split];
       all.insert(all.end(), files.begin(), files.end());
@@ -260,9 +227,10 @@ class Directory {
   }
 
   FilesBySplit by_layout(std::string& note) {
-    const std::string subset = source_.name.empty() || source_.name == "default"
-                                   ? path_
-                                   : safe_join(path_, source_.name, source_.path);
+    // The only configuration that dataset_infos.json names is the whole directory.
+    const bool whole = source_.name.empty() || source_.name == "default" ||
+                       (card_.sizes.size() == 1 && card_.sizes.contains(source_.name));
+    const std::string subset = whole ? path_ : safe_join(path_, source_.name, source_.path);
     if (!directory_exists(subset))
       fail("{}: has no configuration '{}' (neither README.md nor a folder names it)", source_.path,
            source_.name);
@@ -276,6 +244,7 @@ class Directory {
 
   const DatasetSource& source_;
   std::string path_;
+  DatasetCard card_;
 };
 
 // The newest snapshot of org/name in Hugging Face's cache; "" where there is none.
@@ -333,7 +302,9 @@ DatasetFiles find_dataset_files(const DatasetSource& source) {
     splits["train"] = {source.path};
     only_train = true;
   } else if (directory_exists(source.path)) {
-    splits = Directory(source, source.path).splits(result.note);
+    Directory directory(source, source.path);
+    splits = directory.splits(result.note);
+    directory.add_sizes(splits, result);
   } else if (source.path.find_first_of("*?[") != std::string::npos) {
     splits["train"] = glob_files(source.path);
     only_train = true;
@@ -341,7 +312,9 @@ DatasetFiles find_dataset_files(const DatasetSource& source) {
     result.note = fmt::format("{} files match", splits["train"].size());
   } else if (const std::string snapshot = is_hub_name(source.path) ? hub_snapshot(source.path) : "";
              !snapshot.empty()) {
-    splits = Directory(source, snapshot).splits(result.note);
+    Directory directory(source, snapshot);
+    splits = directory.splits(result.note);
+    directory.add_sizes(splits, result);
   } else if (is_hub_name(source.path)) {
     fail(
         "{}: there is no such file or directory, and no such dataset in Hugging Face's cache; get it there "

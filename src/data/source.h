@@ -6,6 +6,8 @@
 //   const DatasetFiles found = find_dataset_files({.path = "./data", .split = "train[:1%]"});
 //   for (const SplitFiles& part : found.parts) use(part.split, part.files);
 #pragma once
+#include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +28,9 @@ struct SplitFiles {
 struct DatasetFiles {
   std::vector<SplitFiles> parts;
   std::string note;  // what was chosen and what was passed over, for the user; may be ""
+  // Rows of each split as the dataset itself says, and the file that says it; empty where nothing does.
+  std::map<std::string, int64_t> expected_rows{};
+  std::string expected_by{};
 };
 
 // Throws UserError, with what there is to choose from, where path, configuration or split do not exist.

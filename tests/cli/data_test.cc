@@ -203,5 +203,29 @@ TEST(DataVerbs, HostileFilesEndInOneLine) {
     EXPECT_FAILS(run_serval({"data", "stats", "--tokenizer", tiny_model(), "--dataset", path}), 1, message);
 }
 
+// As a package lays it out: the plugin alone, and pyarrow's libraries elsewhere or nowhere.
+TEST(DataVerbs, ThePluginForParquetFindsItsLibraries) {
+  const std::string binary(std::getenv("SERVAL_BINARY") == nullptr ? "" : std::getenv("SERVAL_BINARY"));
+  const std::string build = binary.substr(0, binary.rfind('/') + 1);
+  if (!file_exists(build + "libserval_arrow.so")) GTEST_SKIP() << "built without the Parquet plugin";
+  const Folder folder;
+  const std::string plugin = folder.file("lib/libserval_arrow.so", read_file(build + "libserval_arrow.so"));
+  const auto convert = [&](const std::string& pyarrow) {
+    Process::Options options;
+    options.environment = {"SERVAL_ARROW_PLUGIN=" + plugin, "VIRTUAL_ENV=/none", "CONDA_PREFIX=/none",
+                           "HOME=/none", "SERVAL_PYARROW_DIR=" + pyarrow};
+    return run_serval({"data", "convert", fixture("data/tables/zstd.parquet")}, options);
+  };
+  const Finished found = convert(build);  // a build has links to them
+  EXPECT_EQ(found.exit_code, 0) << found.err;
+  EXPECT_HAS(found.out, "{\"messages\"");
+  const Finished lacking = convert("/none");
+  if (lacking.exit_code == 0) GTEST_SKIP() << "the system has a pyarrow of this version";
+  EXPECT_FAILS(
+      lacking, 1,
+      "zstd.parquet: Parquet and Arrow files are read by a plugin, and libserval_arrow.so finds no lib");
+  EXPECT_HAS(lacking.err, "pip install \"pyarrow==");
+}
+
 }  // namespace
 }  // namespace serval::testing

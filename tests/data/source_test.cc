@@ -162,6 +162,53 @@ TEST(Source, DatasetCard) {
   EXPECT_HAS(folder.error({}), "leaves its directory");
 }
 
+TEST(Source, CardsOtherSpellings) {
+  const Folder folder;
+  folder.numbers("sub/a.jsonl", 0, 3);
+  folder.numbers("sub/b.jsonl", 3, 5);
+  folder.file(
+      "README.md",
+      "---\r\nconfigs:\r\n- config_name: main\r\n  default: true\r\n  data_dir: sub\r\n  data_files:\r\n"
+      "    train: a.jsonl\r\n    test: [b.jsonl]\r\n- config_name: whole\r\n  data_dir: sub\r\n---\r\n");
+  EXPECT_EQ(folder.read({}), range(0, 3));
+  EXPECT_EQ(folder.read({.split = "test"}), range(3, 5));
+  EXPECT_EQ(folder.read({.name = "whole"}), range(0, 5));
+}
+
+TEST(Source, SizesThatTheDatasetSaysOfItself) {
+  const Folder folder;
+  folder.numbers("train-00000-of-00003.jsonl", 0, 10);
+  folder.numbers("train-00002-of-00003.jsonl", 10, 12);
+  folder.numbers("test.jsonl", 20, 25);
+  const auto notes = [&](DatasetSource source) {
+    source.path = folder.root;
+    std::vector<std::string> result;
+    const auto files = find_dataset_files(source);
+    open_dataset(source, files, DataCache(), &result);
+    return std::pair(files.note, result);
+  };
+  EXPECT_HAS(notes({}).first, "-of-00003 only 2 are there");
+  EXPECT_TRUE(notes({}).second.empty());
+  folder.file("dataset_infos.json", R"({"plain": {"splits": {"train": {"name": "train", "num_examples": 15},
+      "test": {"num_examples": 5}}}, "broken": 7})");
+  EXPECT_TRUE(notes({.split = "test"}).second.empty());
+  const auto [note, found] = notes({.name = "plain", .split = "train[:3]"});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_HAS(found[0], "the split 'train' has 12 rows, but ");
+  EXPECT_HAS(found[0], "dataset_infos.json says 15; is the download complete?");
+  EXPECT_TRUE(notes({.data_files = {"train*"}}).second.empty());
+  // The card's word is the newer one.
+  folder.file("README.md",
+              "---\ndataset_info:\n- config_name: default\n  splits:\n  - name: train\n    num_bytes: 1\n"
+              "    num_examples: 12\n  - name: test\n    num_examples: 6\n---\n");
+  EXPECT_TRUE(notes({}).second.empty());
+  EXPECT_HAS(notes({.split = "test"}).second.at(0), "README.md says 6");
+  folder.file("README.md", "---\ndataset_info:\n  splits: [{name: train, num_examples: many}, 3]\n---\n");
+  EXPECT_TRUE(notes({}).second.empty());
+  folder.file("README.md", "---\ndataset_info: 3\nconfigs: [1, {data_files: train-*}]\n---\n");
+  EXPECT_EQ(folder.read({}), range(0, 12));
+}
+
 TEST(Source, SavedToDisk) {
   const Folder folder;
   folder.numbers("train/data-00000-of-00001.jsonl", 0, 3);

@@ -94,6 +94,44 @@ TEST(Csv, HostileFiles) {
   EXPECT_HAS(error_of([] { read_text("a\n1\n", "a.csv", {.delimiter = "ab"}); }), "expected one character");
 }
 
+TEST(Csv, LineBreaksOfAllKinds) {
+  for (const char* text : {"a,b\r1,2\r3,4", "a,b\r\n1,2\r3,4\n", "a,b\n\r\n1,2\r\r3,4\r\n\r"}) {
+    const auto rows = read_text(text, "a.csv");
+    ASSERT_EQ(rows.size(), 2u) << text;
+    EXPECT_EQ(rows[0].at("b").as_string(), "2");
+    EXPECT_EQ(rows[1].at("a").as_string(), "3");
+    EXPECT_EQ(rows[1].at("b").as_string(), "4");
+  }
+  const auto quoted = read_text("a\n\"x\r\ny\rz\"\r\"q\"\"\"w\r\n", "a.csv");
+  ASSERT_EQ(quoted.size(), 2u);
+  EXPECT_EQ(quoted[0].at("a").as_string(), "x\r\ny\rz");
+  EXPECT_EQ(quoted[1].at("a").as_string(), "q\"w");
+}
+
+TEST(Csv, OtherSeparatorsAndOtherBytes) {
+  EXPECT_HAS(csv_error("a;b\n1;2\n"),
+             "a.csv:1: \"a;b\" is one column where fields are apart by ','; set delimiter to ';'");
+  EXPECT_HAS(csv_error("a\tb\n1\t2\n"), "set delimiter to \\t (or to ',' if it is one)");
+  EXPECT_HAS(csv_error("a,b\n1,2\n", "a.tsv"), "set delimiter to ','");
+  EXPECT_EQ(read_text("a;b\n1;2\n", "a.csv", {.delimiter = ","})[0].at("a;b").as_string(), "1;2");
+  EXPECT_HAS(csv_error("a,b\n1,2\n\xE9t\xE9,4\n"), "a.csv:3: \"");
+  EXPECT_HAS(csv_error("a,b\n1,2\n\xE9t\xE9,4\n"), "is not valid UTF-8");
+  EXPECT_HAS(csv_error("\xE9,b\n1,2\n"), "a.csv:1: ");
+  EXPECT_HAS(csv_error("good\n\xE9\n", "a.txt"), "a.txt:2: ");
+}
+
+TEST(Json, ErrorsSayWhatIsMeant) {
+  const auto error = [](std::string_view text) { return csv_error(text, "a.jsonl"); };
+  EXPECT_HAS(error("{\n  \"text\": \"a\"\n}\n"), "a row of JSONL stands on one line");
+  EXPECT_HAS(error("{\"a\": 1}\n{\"a\": NaN}\n"), "a.jsonl:2: not valid JSON: ");
+  EXPECT_HAS(error("{\"a\": NaN}\n"), "; JSON has no NaN: write null");
+  EXPECT_HAS(error("{\"a\": -Infinity}\n"), "; JSON has no Infinity: write null");
+  EXPECT_HAS(error("{\"a\": \"\\ud800x\"}\n"), "half of a surrogate pair");
+  EXPECT_HAS(error("[{\"a\": 1},]"), "not valid JSON: ']' where a row should begin");
+  EXPECT_HAS(error("[{\"a\": 1},,{\"a\": 1}]"), "not valid JSON: ',' where a row should begin");
+  EXPECT_HAS(error("[,{\"a\": 1}]"), "not valid JSON: ',' where a row should begin");
+}
+
 TEST(Csv, TsvAndWhere) {
   const auto reader = open_dataset(write_dataset("x\ty\r\n1\t\"a\nb\"\r\n\r\n2\tc\r\n", "a.tsv"));
   ASSERT_EQ(reader->size(), 2);
@@ -170,6 +208,24 @@ TEST(Compressed, CutOffOrDamaged) {
   }
 }
 
+TEST(Compressed, PaddingSkippedFramesAndOtherPackers) {
+  const auto texts = [](const std::string& content, const std::string& name) {
+    return read_text(content, name).size();
+  };
+  const std::string gz = read_file(table("lines.jsonl.gz")), zst = read_file(table("lines.jsonl.zst"));
+  EXPECT_EQ(texts(gz + std::string(700, '\0'), "a.jsonl.gz"), 200u);
+  EXPECT_EQ(texts(gz + std::string(3, '\0') + gz, "a.jsonl.gz"), 400u);
+  const std::string skipped("\x5A\x2A\x4D\x18\x03\0\0\0abc", 11);
+  EXPECT_EQ(texts(skipped + zst + skipped + zst + skipped, "a.jsonl.zst"), 400u);
+  EXPECT_HAS(csv_error("\xFD"
+                       "7zXZ" +
+                           std::string("\0rest", 5),
+                       "a.jsonl.xz"),
+             "is compressed with xz, which is not read");
+  EXPECT_HAS(csv_error("BZh91AY", "a.jsonl.bz2"), "is compressed with bzip2");
+  EXPECT_HAS(csv_error("PK\x03\x04", "a.zip"), "is compressed with zip");
+}
+
 TEST(Compressed, BombIsBounded) {
   const std::string cache = scratch_directory() + "/cache";
   EXPECT_HAS(error_of([&] {
@@ -233,6 +289,19 @@ TEST_F(Tables, HostileFiles) {
       }
     }
   }
+}
+
+TEST_F(Tables, LyingFooters) {
+  const std::string whole = read_file(table("none.parquet"));
+  const auto error_with = [&](std::string_view tail) {
+    return csv_error(whole.substr(0, whole.size() - tail.size()) + std::string(tail), "a.parquet");
+  };
+  EXPECT_HAS(csv_error("PAR1", "a.parquet"), "a.parquet: cannot be read: ends before a Parquet footer");
+  EXPECT_HAS(error_with("PARX"), "does not end with a Parquet footer; was the file cut off?");
+  EXPECT_HAS(error_with("PARE"), "is encrypted");
+  EXPECT_HAS(error_with(std::string_view("\0\0\0\0PAR1", 8)), "says that its footer has 0 of");
+  EXPECT_HAS(error_with("\xFF\xFF\xFF\x7FPAR1"), "says that its footer has 2147483647 of");
+  EXPECT_HAS(error_with("\xFF\xFF\xFF\xFFPAR1"), "says that its footer has 4294967295 of");
 }
 
 }  // namespace

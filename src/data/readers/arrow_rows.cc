@@ -30,9 +30,45 @@ void bind(void* library, const char* name, Function& function, std::string& miss
   if (function == nullptr) missing = fmt::format("{} lacks {}", kPlugin, name);
 }
 
+// "libparquet.so.2600: cannot open shared object file: ..." -> "libparquet.so.2600"; "" where the loader said
+// something else.
+std::string missing_library(const std::string& reason) {
+  const size_t colon = reason.find(':');
+  return starts_with(reason, "lib") && reason.find("cannot open shared object") != std::string::npos
+             ? reason.substr(0, colon)
+             : std::string();
+}
+
+// Opens the plugin. Where Apache Arrow's libraries are not beside it, those of an installed pyarrow are
+// taken, from $SERVAL_PYARROW_DIR or a Python environment; they are found by their names once they are
+// loaded.
+void* open_plugin(const std::string& path, std::string& missing) {
+  if (void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+  const char* reason = ::dlerror();
+  missing = reason == nullptr ? path + " cannot be opened" : reason;
+  const std::string wanted = missing_library(missing);
+  if (wanted.empty()) return nullptr;
+  std::vector<std::string> directories = python_package_directories("pyarrow");
+  if (const char* set = std::getenv("SERVAL_PYARROW_DIR"); set != nullptr && *set != '\0')
+    directories.insert(directories.begin(), set);
+  for (const std::string& directory : directories) {
+    const std::string library = join_path(directory, wanted);
+    if (!file_exists(library) || ::dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) continue;
+    if (void* plugin = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return plugin;
+  }
+  const size_t dot = wanted.rfind('.');
+  const int version = std::atoi(wanted.c_str() + (dot == std::string::npos ? wanted.size() : dot + 1)) / 100;
+  missing = fmt::format(
+      "{} finds no {}: install `pip install \"pyarrow=={}.*\"` in the active Python environment, or set "
+      "SERVAL_PYARROW_DIR to the folder that holds it, or copy libarrow.so.* and libparquet.so.* beside {}",
+      kPlugin, wanted, version, path);
+  return nullptr;
+}
+
 Plugin load_plugin() {
   Plugin plugin;
-  plugin.missing = fmt::format("{} is not beside the program", kPlugin);
+  plugin.missing =
+      fmt::format("{} is not beside the program (`scripts/setup --parquet` and a build make it)", kPlugin);
   void* library = nullptr;
   std::vector<std::string> paths;
   if (const char* set = std::getenv("SERVAL_ARROW_PLUGIN"); set != nullptr && *set != '\0')
@@ -42,10 +78,11 @@ Plugin load_plugin() {
   for (const std::string& path : paths) {
     const bool by_loader = path == kPlugin;
     if (!by_loader && !file_exists(path)) continue;
-    library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    std::string missing;
+    library = open_plugin(path, missing);
     if (library != nullptr) break;
-    const char* reason = ::dlerror();
-    if (!by_loader) plugin.missing = reason == nullptr ? path + " cannot be opened" : reason;
+    // What the loader does not find by the name alone tells nothing.
+    if (!by_loader) plugin.missing = missing;
   }
   if (library == nullptr) return plugin;
   plugin.missing.clear();
@@ -131,11 +168,8 @@ class ArrowReader final : public DatasetReader {
 
 std::unique_ptr<DatasetReader> open_arrow(const std::string& path) {
   if (!plugin().missing.empty())
-    fail(
-        "{}: Parquet and Arrow files are read by a plugin, and {}; `scripts/setup --parquet` and a build "
-        "make it, "
-        "or write the rows as JSONL",
-        path, plugin().missing);
+    fail("{}: Parquet and Arrow files are read by a plugin, and {}; or write the rows as JSONL", path,
+         plugin().missing);
   return std::make_unique<ArrowReader>(path);
 }
 

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "base/utf8.h"
 #include "data/readers/readers.h"
 
 namespace serval {
@@ -36,9 +37,8 @@ class FieldReader {
     return at;
   }
 
-  bool line_break(size_t at) const {
-    return text_[at] == '\n' || (text_[at] == '\r' && (at + 1 == text_.size() || text_[at + 1] == '\n'));
-  }
+  // "\r" alone ends a line too, as in Python's csv, pandas and Arrow.
+  bool line_break(size_t at) const { return text_[at] == '\n' || text_[at] == '\r'; }
 
   size_t quoted(size_t open, Field* field) const {
     size_t at = open + 1;
@@ -67,22 +67,22 @@ class CsvScanner final : public RowScanner {
     for (; at < text.size(); at = row.next) {
       row = {at, row_end(text, at), 0};
       row.next = std::min(row.end + 1, text.size());
-      if (row.end > row.begin && text[row.end - 1] == '\r') --row.end;
+      if (row.next < text.size() && text[row.end] == '\r' && text[row.next] == '\n') ++row.next;
       if (row.end > row.begin) return true;
     }
     return false;
   }
 
  private:
-  // Most rows are one line without a quote, which needs no walk over its fields.
+  // Where the line break behind the row is, or the end. Most rows have no quote: no walk over their fields.
   size_t row_end(std::string_view text, size_t at) const {
-    const size_t line = std::min(text.find('\n', at), text.size());
-    if (text.substr(at, line - at).find('"') == std::string_view::npos) return line;
+    size_t end = at;
+    while (end < text.size() && text[end] != '\n' && text[end] != '\r' && text[end] != '"') ++end;
+    if (end == text.size() || text[end] != '"') return end;
     const FieldReader reader(text, separator_);
     while (true) {
       at = reader.read(at, nullptr);
-      if (at >= text.size() || text[at] == '\n') return std::min(at, text.size());
-      if (text[at] == '\r' && text[at] != separator_) return std::min(at + 1, text.size());
+      if (at >= text.size() || text[at] != separator_) return std::min(at, text.size());
       ++at;
     }
   }
@@ -145,6 +145,7 @@ class CsvReader final : public TextFileReader {
         columns_(std::move(columns)) {}
 
   Json row(int64_t index) const override {
+    if (!is_utf8(rows_.text(index))) refuse_utf8(rows_.text(index), where(index));
     std::vector<Field> fields = fields_of(rows_.text(index), separator_);
     if (fields.size() > columns_.size())
       fail("{}: has {} fields, but the first line names {} columns: {}", where(index), fields.size(),
@@ -160,6 +161,10 @@ class CsvReader final : public TextFileReader {
   char separator_;
   std::vector<std::string> columns_;
 };
+
+std::string name_of(char separator) {
+  return separator == '\t' ? "\\t" : fmt::format("'{}'", separator);
+}
 
 std::vector<std::string> columns_of(std::string_view header, char separator, const std::string& name) {
   std::vector<std::string> columns;
@@ -187,8 +192,17 @@ std::unique_ptr<DatasetReader> open_csv(NamedFile file, const CsvOptions& option
   } catch (const ScanError& error) {
     fail("{}:1: {}", file.name, error.message);
   }
-  std::vector<std::string> columns =
-      columns_of(text.substr(header.begin, header.end - header.begin), options.separator, file.name);
+  const std::string_view first = text.substr(header.begin, header.end - header.begin);
+  if (!is_utf8(first)) refuse_utf8(first, file.name + ":1");
+  std::vector<std::string> columns = columns_of(first, options.separator, file.name);
+  if (!options.told && columns.size() == 1)
+    for (const char other : {';', '\t', '|', ','})
+      if (other != options.separator && columns[0].find(other) != std::string::npos)
+        fail(
+            "{}:1: {} is one column where fields are apart by {}; set delimiter to {} (or to {} if it is "
+            "one)",
+            file.name, in_quotes(columns[0]), name_of(options.separator), name_of(other),
+            name_of(options.separator));
   return std::make_unique<CsvReader>(std::move(file), header.next, options, std::move(columns));
 }
 

@@ -25,6 +25,8 @@ class ListScanner final : public RowScanner {
     if (at == done(text)) return false;
     row.begin = skip_blanks(text, at);
     row.end = element_end(text, row.begin);
+    if (row.begin == row.end)
+      throw ScanError{row.begin, fmt::format("not valid JSON: '{}' where a row should begin", text[row.end])};
     row.next = row.end + 1;
     if (text[row.end] == ']') {
       const size_t rest = skip_blanks(text, row.next);
@@ -79,6 +81,20 @@ class ListScanner final : public RowScanner {
   }
 };
 
+// What is likely to be meant by text that is no JSON; "" where that is unclear.
+std::string hint_of(std::string_view row) {
+  const std::string_view text = trim(row);
+  if (text == "{" || text == "{{" || (starts_with(text, "{") && !ends_with(text, "}")))
+    return "; a row of JSONL stands on one line (several lines need a list: [{...}, {...}])";
+  for (const char* number : {"NaN", "Infinity"})
+    if (text.find(number) != std::string_view::npos)
+      return fmt::format("; JSON has no {}: write null", number);
+  for (const char* half : {"\\ud", "\\uD"})
+    if (text.find(half) != std::string_view::npos)
+      return "; half of a surrogate pair (\\ud800 to \\udfff) is no character";
+  return {};
+}
+
 class JsonReader final : public TextFileReader {
  public:
   using TextFileReader::TextFileReader;
@@ -90,7 +106,11 @@ class JsonReader final : public TextFileReader {
     try {
       row = Json::parse(text, file_.name);
     } catch (const UserError&) {
-      return Json::parse(text, where(index));
+      try {
+        return Json::parse(text, where(index));
+      } catch (const UserError& error) {
+        fail("{}{}", error.what(), hint_of(text));
+      }
     }
     if (!row.is_object())
       fail("{}: expected a row (an object with named columns) but found {}", where(index), row.type_name());

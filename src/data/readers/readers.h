@@ -28,6 +28,7 @@ std::unique_ptr<DatasetReader> open_json(NamedFile file);
 // tools, input_ids, ...); true and false in the columns label and kto_tag.
 struct CsvOptions {
   char separator = ',';
+  bool told = false;  // by the user: else a first line that another separator divides is an error
 };
 std::unique_ptr<DatasetReader> open_csv(NamedFile file, const CsvOptions& options);
 
@@ -37,6 +38,9 @@ std::unique_ptr<DatasetReader> open_text(NamedFile file, TextUnit unit);
 
 // Parquet, Arrow's file and stream formats, Feather V2, through the plugin (data/readers/arrow_plugin.h).
 std::unique_ptr<DatasetReader> open_arrow(const std::string& path);
+
+// Rows of text are UTF-8: the UserError for one that is not.
+[[noreturn]] void refuse_utf8(std::string_view row, const std::string& where);
 
 // A reader of rows that are pieces of a mapped text: what the three text formats share.
 class TextFileReader : public DatasetReader {

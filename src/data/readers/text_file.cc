@@ -1,4 +1,5 @@
 #include "base/text.h"
+#include "base/utf8.h"
 #include "data/readers/readers.h"
 
 namespace serval {
@@ -12,6 +13,11 @@ size_t skip_byte_order_mark(std::string_view text, const std::string& name) {
   if (starts_with(text, "\xFF\xFE") || starts_with(text, "\xFE\xFF"))
     fail("{}: is UTF-16; save it as UTF-8", name);
   return starts_with(text, "\xEF\xBB\xBF") ? 3 : 0;
+}
+
+void refuse_utf8(std::string_view row, const std::string& where) {
+  fail("{}: {} is not valid UTF-8; save the file as UTF-8 (iconv -f latin1 -t utf-8, for example)", where,
+       in_quotes(row, 60));
 }
 
 TextFileReader::TextFileReader(NamedFile file, size_t begin, std::unique_ptr<RowScanner> scanner)
@@ -72,6 +78,7 @@ class TextReader final : public TextFileReader {
   using TextFileReader::TextFileReader;
   Json row(int64_t index) const override {
     Json row = Json::object();
+    if (!is_utf8(rows_.text(index))) refuse_utf8(rows_.text(index), where(index));
     row.set("text", Json(rows_.text(index)));
     return row;
   }

@@ -79,6 +79,12 @@ void unpack_gzip(const std::string& path, const MappedFile& file, Output& output
     stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(piece.data()));
     stream.avail_in = static_cast<uInt>(piece.size());
     while (stream.avail_in > 0) {
+      // Zeros that fill up a block of a tape or disk, as gzip itself takes them.
+      while (complete && stream.avail_in > 0 && *stream.next_in == 0) {
+        ++stream.next_in;
+        --stream.avail_in;
+      }
+      if (stream.avail_in == 0) break;
       if (complete) inflateReset(&stream);
       int status = Z_OK;
       do {
@@ -134,6 +140,18 @@ std::optional<Compression> compression_of(const std::string& path) {
   };
   if (begins({0x1f, 0x8b})) return Compression::gzip;
   if (begins({0x28, 0xb5, 0x2f, 0xfd})) return Compression::zstd;
+  // A frame to be skipped may come first.
+  if (bytes.size() >= 4 && (std::to_integer<unsigned>(bytes[0]) & 0xf0) == 0x50 &&
+      std::to_integer<unsigned>(bytes[1]) == 0x2a && std::to_integer<unsigned>(bytes[2]) == 0x4d &&
+      std::to_integer<unsigned>(bytes[3]) == 0x18)
+    return Compression::zstd;
+  const auto refuse = [&](const char* kind) {
+    fail("{}: is compressed with {}, which is not read; unpack it, or pack it with gzip or zstd", path, kind);
+  };
+  if (begins({'B', 'Z', 'h'}) && ends_with(path, ".bz2")) refuse("bzip2");
+  if (begins({0xfd, '7', 'z', 'X', 'Z', 0})) refuse("xz");
+  if (begins({'P', 'K', 3, 4})) refuse("zip");
+  if (begins({'7', 'z', 0xbc, 0xaf})) refuse("7-Zip");
   return std::nullopt;
 }
 
