@@ -29,8 +29,9 @@ int run_data_preview(const Arguments& arguments) {
     const DatasetShape shape = detect_shape(
         *shown, shape_of_source(source, shape_options_of(setup.options, tools.chat() != nullptr)));
     log_info("dataset {}: {}", display_name(source), shape.explanation);
-    const TokenizedData data =
-        tokenize_dataset(*shown, shape, tools.tokenizer, tools.chat(), setup.options.examples);
+    ExampleOptions examples = setup.options.examples;
+    examples.mask = mask_of_source(source, examples.mask);
+    const TokenizedData data = tokenize_dataset(*shown, shape, tools.tokenizer, tools.chat(), examples);
     for (const std::string& note : data.notes) warn("{}", note);
     if (html) {
       all.append(data.examples);

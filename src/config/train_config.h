@@ -50,6 +50,9 @@ struct TrainConfig {
   bool assistant_only_loss = false;
   std::optional<bool> completion_only_loss;  // unset: true for prompt/completion rows
   std::vector<std::string> train_on_roles;
+  std::optional<bool> train_on_inputs;  // unset: as the other keys say
+  std::string train_on_eos;             // turn, all, last, none; "" is unset
+  std::vector<std::string> eot_tokens;  // empty: the end-of-text token
   bool last_turn_only = false;
   std::string instruction_part, response_part;
   double prompt_loss_weight = 0;

@@ -202,6 +202,28 @@ std::vector<TrainRow> make_rows() {
                            .meaning = "Loss on what these roles say alone (assistant, tool, ...).",
                            .origin = "Axolotl",
                            .aliases = {"roles_to_train"}});
+  row(&C::train_on_inputs,
+      {.name = "train_on_inputs",
+       .kind = Kind::flag,
+       .meaning = "Loss on prompts and on what others than the assistant say too; false: on answers alone.",
+       .origin = "Axolotl",
+       .aliases = {"train_on_prompt"},
+       .unset = "as completion_only_loss and assistant_only_loss say"});
+  row(&C::train_on_eos,
+      {.name = "train_on_eos",
+       .meaning = "Which tokens that end a turn are trained: of each trained turn, of all turns, of the last "
+                  "trained one, or none. Loss is then on turns up to these tokens (of the assistant, unless "
+                  "train_on_roles names others).",
+       .origin = "Axolotl",
+       .aliases = {"train_on_eot"},
+       .choices = {"turn", "all", "last", "none"},
+       .unset = "what the template writes after an answer"});
+  row(&C::eot_tokens, {.name = "eot_tokens",
+                       .kind = Kind::texts,
+                       .fallback = Json::array(),
+                       .meaning = "Tokens that end a turn, for train_on_eos.",
+                       .origin = "Axolotl",
+                       .unset = "the end-of-text token"});
   row(&C::last_turn_only,
       {.name = "last_turn_only",
        .kind = Kind::flag,

@@ -185,11 +185,26 @@ Verb make_eval() {
   dataset.unset.clear();
   dataset.required = true;
   keys.push_back(std::move(dataset));
-  for (const char* name :
-       {"dataset_text_field", "dataset_format", "dataset_columns", "merged_prompt", "output_column_name",
-        "max_length", "truncation_mode", "assistant_only_loss", "completion_only_loss", "train_on_roles",
-        "last_turn_only", "instruction_part", "response_part", "per_device_eval_batch_size", "dataset_cache",
-        "dataset_cache_dir", "dataset_cache_limit"})
+  for (const char* name : {"dataset_text_field",
+                           "dataset_format",
+                           "dataset_columns",
+                           "merged_prompt",
+                           "output_column_name",
+                           "max_length",
+                           "truncation_mode",
+                           "assistant_only_loss",
+                           "completion_only_loss",
+                           "train_on_roles",
+                           "train_on_inputs",
+                           "train_on_eos",
+                           "eot_tokens",
+                           "last_turn_only",
+                           "instruction_part",
+                           "response_part",
+                           "per_device_eval_batch_size",
+                           "dataset_cache",
+                           "dataset_cache_dir",
+                           "dataset_cache_limit"})
     keys.push_back(shared(name, "data"));
   keys.push_back({.name = "json",
                   .kind = Kind::flag,

@@ -95,7 +95,7 @@ TokenizedRow tokenised_already(const TokenisedRow& row, const Tokenizer& tokeniz
   TokenizedRow result;
   result.ids = row.ids;
   std::vector<bool> trained = row.trained;
-  if (row.has_completion_mask && options.completion_only_loss.value_or(true))
+  if (row.has_completion_mask && completion_alone(options))
     for (size_t i = 0; i < trained.size(); ++i) trained[i] = trained[i] && row.completion[i];
   set_weights(result, weights_of_text(std::move(trained), result.ids, tokenizer, options));
   return result;
@@ -231,15 +231,15 @@ bool remove_double_bos(std::vector<int32_t>& ids, const Tokenizer& tokenizer) {
 TokenizedRow tokenize_row(const TrainingRow& row, const DatasetShape& shape, const Tokenizer& tokenizer,
                           const ChatTemplate* chat_template, const MaskOptions& options) {
   SERVAL_CHECK(!shape.chat || chat_template != nullptr);
-  const bool completion_alone = options.completion_only_loss.value_or(true);
+  const bool alone = completion_alone(options);
   if (const auto* text = std::get_if<TextRow>(&row.body))
     return tokenize_text("", text->text, false, tokenizer, options);
   if (const auto* pair = std::get_if<PromptCompletionRow>(&row.body)) {
     if (!shape.chat)
-      return tokenize_text(pair->prompt.text, pair->completion.text, completion_alone, tokenizer, options);
+      return tokenize_text(pair->prompt.text, pair->completion.text, alone, tokenizer, options);
     Json::Array messages = pair->prompt.messages;
     messages.insert(messages.end(), pair->completion.messages.begin(), pair->completion.messages.end());
-    return tokenize_chat(messages, pair->prompt.messages.size(), completion_alone, row.context, tokenizer,
+    return tokenize_chat(messages, pair->prompt.messages.size(), alone, row.context, tokenizer,
                          *chat_template, options);
   }
   if (const auto* conversation = std::get_if<ConversationRow>(&row.body))

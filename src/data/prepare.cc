@@ -18,12 +18,15 @@ namespace serval {
 namespace {
 
 // Another layout of these structs means that what follows must be looked at: each field belongs to the key.
-static_assert(sizeof(MaskOptions) == 112 && sizeof(ExampleOptions) == 128 && sizeof(ShapeOptions) == 104 &&
+static_assert(sizeof(MaskOptions) == 144 && sizeof(ExampleOptions) == 160 && sizeof(ShapeOptions) == 104 &&
               sizeof(MergeOptions) == 80 && sizeof(DataStatistics) == 88);
 
 void add_options(const MaskOptions& options, ContentHash& hash) {
   hash.number(options.assistant_only_loss).number(options.last_turn_only);
   hash.number(options.completion_only_loss ? *options.completion_only_loss : -1);
+  hash.number(options.train_on_inputs ? *options.train_on_inputs : -1)
+      .number(static_cast<int64_t>(options.ends));
+  hash.text(join(options.eot_tokens, "\n"));
   hash.text(join(options.train_on_roles, "\n")).text(options.instruction_part).text(options.response_part);
   hash.number(std::bit_cast<int64_t>(options.prompt_loss_weight));
 }
@@ -110,10 +113,12 @@ void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetF
   auto rows = open_dataset(source, files, options.cache, &size_notes);
   if (!options.merge.prompt.empty()) rows = merge_columns(std::move(rows), options.merge);
   const DatasetShape shape = detect_shape(*rows, shape_of_source(source, options.shape));
+  ExampleOptions examples = options.examples;
+  examples.mask = mask_of_source(source, examples.mask);
   ExampleFileWriter writer(out, options.cache.directory());
   IdRange range(writer);
   const TokenizedData data = tokenize_dataset(*rows, shape, options.tokenizer, options.chat_template,
-                                              options.examples, options.progress, &range);
+                                              examples, options.progress, &range);
   Json note = Json::object();
   note.set("statistics", to_json(data.statistics));
   note.set("explanation", Json(shape.explanation));
@@ -189,12 +194,27 @@ ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape) {
   if (const Json* type = said.find("type")) shape.format = type->as_string();
   if (const Json* field = said.find("text_field")) shape.text_field = field->as_string();
   const Json *columns = said.find("columns"), *messages = said.find("field_messages");
+  const Json *training = said.find("message_field_training"),
+             *detail = said.find("message_field_training_detail");
   if (columns != nullptr || messages != nullptr) shape.columns.clear();
   if (columns != nullptr)
     for (const auto& [meaning, name] : columns->as_object())
       shape.columns.emplace_back(meaning, name.as_string());
   if (messages != nullptr) shape.columns.emplace_back("messages", messages->as_string());
+  if (training != nullptr) shape.columns.emplace_back("training", training->as_string());
+  if (detail != nullptr) shape.columns.emplace_back("training_detail", detail->as_string());
   return shape;
+}
+
+MaskOptions mask_of_source(const DatasetSource& source, MaskOptions mask) {
+  const Json& said = source.rest;
+  if (const Json* ends = said.find("train_on_eos")) mask.ends = turn_ends_from_name(ends->as_string());
+  if (const Json* roles = said.find("roles_to_train")) {
+    mask.train_on_roles.clear();
+    for (const Json& role : roles->as_array()) mask.train_on_roles.push_back(role.as_string());
+    if (mask.train_on_roles.empty()) mask.train_on_roles = {""};  // nobody: messages say it themselves
+  }
+  return mask;
 }
 
 PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options) {

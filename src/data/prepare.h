@@ -37,6 +37,8 @@ struct PreparedData {
 
 // What the entry itself says about its rows (type, columns, ...) before what all datasets are said to be.
 ShapeOptions shape_of_source(const DatasetSource& source, ShapeOptions shape);
+// The same of what is trained (roles_to_train, train_on_eos).
+MaskOptions mask_of_source(const DatasetSource& source, MaskOptions mask);
 
 PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& options);
 

@@ -50,10 +50,10 @@ ColumnNames resolved_columns(const ColumnNames& given) {
 
 void check_columns(const ColumnNames& columns) {
   static const std::vector<std::string> kMeanings = {
-      "messages",    "system",   "tools",     "prompt",       "completion", "instruction",    "input",
-      "output",      "history",  "chosen",    "rejected",     "label",      "text",           "role",
-      "content",     "question", "answer",    "input_ids",    "labels",     "attention_mask", "margin",
-      "completions", "segments", "documents", "conversations"};
+      "messages",    "system",   "tools",     "prompt",        "completion", "instruction",    "input",
+      "output",      "history",  "chosen",    "rejected",      "label",      "text",           "role",
+      "content",     "question", "answer",    "input_ids",     "labels",     "attention_mask", "margin",
+      "completions", "segments", "documents", "conversations", "training",   "training_detail"};
   for (const auto& [meaning, name] : columns) {
     if (name.empty()) fail_usage("dataset_columns: the column of '{}' has no name", meaning);
     if (std::find(kMeanings.begin(), kMeanings.end(), meaning) != kMeanings.end()) continue;
@@ -202,6 +202,10 @@ DatasetShape detect_shape(const DatasetReader& rows, const ShapeOptions& options
       shape.role_key = name;
     else if (meaning == "content")
       shape.content_key = name;
+    else if (meaning == "training")
+      shape.training_key = name;
+    else if (meaning == "training_detail")
+      shape.training_detail_key = name;
     else
       shape.columns.emplace_back(meaning, name);
   }

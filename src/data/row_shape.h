@@ -37,8 +37,9 @@ struct ShapeOptions {
   bool has_chat_template = false;
   RowUse use = RowUse::supervised;
   std::string format = "auto";  // name of a shape; UserError for an unknown one
-  // What a column means -> its name in the file: {"prompt", "question"}. Also "role" and "content", the keys
-  // of a message. LLaMA-Factory's "query", "response" and "kto_tag" are understood.
+  // What a column means -> its name in the file: {"prompt", "question"}. Also "role", "content", "training"
+  // and "training_detail", the keys of a message. LLaMA-Factory's "query", "response" and "kto_tag" are
+  // understood.
   ColumnNames columns{};
   bool allow_media = false;  // rows may hold images and sound, which stay in place as parts of messages
 };
@@ -50,7 +51,9 @@ struct DatasetShape {
   RowUse use = RowUse::supervised;
   std::string text_field = "text";
   std::string role_key, content_key;  // of a message; "" where any known spelling will do
-  ColumnNames columns;                // to rename before reading
+  std::string training_key,
+      training_detail_key;  // of a message: Axolotl's message_field_training, ..._detail
+  ColumnNames columns;      // to rename before reading
   bool allow_media = false;
   std::string explanation;  // one line for the user
 

@@ -227,5 +227,30 @@ TEST(DataVerbs, ThePluginForParquetFindsItsLibraries) {
   EXPECT_HAS(lacking.err, "pip install \"pyarrow==");
 }
 
+TEST(DataVerbs, MaskKeysOfAxolotl) {
+  const Folder folder;
+  const std::string data = folder.file(
+      "rows.jsonl",
+      R"({"conversations": [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two", "keep": true}]})"
+      "\n"
+      R"({"conversations": [{"from": "human", "value": "one"}, {"from": "gpt", "value": "six", "keep": false},
+          {"from": "human", "value": "ten", "keep": true}]})");
+  std::string text = read_file(data);
+  std::erase(text, '\n');
+  const std::string rows = folder.file(
+      "flat.jsonl", Json::parse("[" + text.insert(text.find("}{") + 1, ",") + "]", "rows").dump());
+  const std::string config = folder.file(
+      "axolotl.yaml",
+      fmt::format("datasets:\n- path: {}\n  type: chat_template\n  field_messages: conversations\n"
+                  "  message_property_mappings: {{role: from, content: value}}\n  roles_to_train: []\n"
+                  "  train_on_eos: turn\n  message_field_training: keep\neot_tokens: ['<|im_end|>']\n",
+                  rows));
+  const Finished run =
+      run_serval({"data", "preview", config, "--tokenizer", fixture("data/tokenizer_plain")});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.out, "assistant\n[[two<|im_end|>]]\n");
+  EXPECT_HAS(run.out, "assistant\nsix<|im_end|>\n<|im_start|>user\n[[ten<|im_end|>]]\n");
+}
+
 }  // namespace
 }  // namespace serval::testing

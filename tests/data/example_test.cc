@@ -264,6 +264,78 @@ TEST(Example, WeightsOfMessagesAndOfPrompts) {
              "assistant\nle chat<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n[[No.");
 }
 
+// Axolotl's train_on_eos, worked out by hand from its rules: content of the trained turns, then the token
+// that ends a turn as the option says, and never what stands behind it.
+TEST(Example, EndsOfTurns) {
+  const Marked masked;
+  const auto with = [&](TurnEnds ends, std::vector<std::string> roles = {}) {
+    return masked(kTwoTurns,
+                  {.train_on_roles = std::move(roles), .ends = ends, .eot_tokens = {"<|im_end|>"}});
+  };
+  const std::string a = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nthe cat<|im_end|>\n",
+                    b = "<|im_start|>user\nSure?<|im_end|>\n", answer = "<|im_start|>assistant\n";
+  EXPECT_EQ(with(TurnEnds::turn),
+            a + answer + "[[le chat<|im_end|>]]\n" + b + answer + "[[No.<|im_end|>]]\n");
+  EXPECT_EQ(with(TurnEnds::none),
+            a + answer + "[[le chat]]<|im_end|>\n" + b + answer + "[[No.]]<|im_end|>\n");
+  EXPECT_EQ(with(TurnEnds::last),
+            a + answer + "[[le chat]]<|im_end|>\n" + b + answer + "[[No.<|im_end|>]]\n");
+  EXPECT_EQ(with(TurnEnds::all),
+            "<|im_start|>system\nS[[<|im_end|>]]\n<|im_start|>user\nthe cat[[<|im_end|>]]\n" + answer +
+                "[[le chat<|im_end|>]]\n<|im_start|>user\nSure?[[<|im_end|>]]\n" + answer +
+                "[[No.<|im_end|>]]\n");
+  EXPECT_EQ(with(TurnEnds::turn, {"human"}),
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n[[the cat<|im_end|>]]\n" + answer +
+                "le chat<|im_end|>\n<|im_start|>user\n[[Sure?<|im_end|>]]\n" + answer + "No.<|im_end|>\n");
+  // All turns, but not what the template puts between them.
+  EXPECT_EQ(
+      masked(kTwoTurns, {.train_on_inputs = true, .ends = TurnEnds::turn, .eot_tokens = {"<|im_end|>"}}),
+      "<|im_start|>system\n[[S<|im_end|>]]\n<|im_start|>user\n[[the cat<|im_end|>]]\n" + answer +
+          "[[le chat<|im_end|>]]\n<|im_start|>user\n[[Sure?<|im_end|>]]\n" + answer + "[[No.<|im_end|>]]\n");
+  EXPECT_EQ(masked(kTwoTurns, {.ends = TurnEnds::turn, .eot_tokens = {"<|im_end|>"}, .last_turn_only = true}),
+            a + answer + "le chat<|im_end|>\n" + b + answer + "[[No.<|im_end|>]]\n");
+  // What is left out still counts a little where it is told to.
+  EXPECT_HAS(
+      masked(kTwoTurns, {.ends = TurnEnds::none, .eot_tokens = {"<|im_end|>"}, .prompt_loss_weight = 0.5}),
+      "]][[le chat]]0.5[[<|im_end|>\n");
+}
+
+// The example of Axolotl's documentation (fine-grained control).
+TEST(Example, TurnsAndCharactersThatMessagesName) {
+  const Marked masked;
+  const char* row = R"({"conversations": [{"from": "system", "value": "S", "train": false},
+      {"from": "human", "value": "the cat", "train": false}, {"from": "assistant", "value": "le chat", "train": true},
+      {"from": "human", "value": "Sure?", "train": true},
+      {"from": "assistant", "value": "No. the cat é the cat", "train_detail": [
+        {"begin_offset": 0, "end_offset": 2, "train": true}, {"begin_offset": 3, "end_offset": 10, "train": false},
+        {"begin_offset": 12, "end_offset": 12, "train": true}, {"begin_offset": 13, "end_offset": 20, "train": false}]}]})";
+  const std::string expected =
+      "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+      "[[le chat<|im_end|>]]\n<|im_start|>user\n[[Sure?<|im_end|>]]\n<|im_start|>assistant\n[[No.]] the cat";
+  const std::string text =
+      masked(row, {.train_on_roles = {""}, .ends = TurnEnds::turn, .eot_tokens = {"<|im_end|>"}});
+  EXPECT_TRUE(text.starts_with(expected)) << text;
+  EXPECT_TRUE(text.ends_with(" the cat[[<|im_end|>]]\n")) << text;
+  EXPECT_EQ(std::count(text.begin() + static_cast<std::ptrdiff_t>(expected.size()), text.end(), '['), 4)
+      << text;
+  // Parts say it of themselves.
+  EXPECT_EQ(
+      masked(R"({"messages": [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": [
+      {"type": "text", "text": "the cat", "train": false}, {"type": "text", "text": " le chat"},
+      {"type": "text", "text": "\nNo.", "weight": 0}]}]})",
+             {.ends = TurnEnds::turn, .eot_tokens = {"<|im_end|>"}}),
+      "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nthe cat[[ le chat]]\nNo.[[<|im_end|>]]\n");
+}
+
+TEST(Example, TrainOnInputs) {
+  const Marked masked;
+  const char* pair = R"({"prompt": "the cat", "completion": " = le chat"})";
+  EXPECT_EQ(masked(pair, {.train_on_inputs = true}), "[[the cat = le chat<|endoftext|>]]");
+  EXPECT_EQ(masked(pair, {.train_on_inputs = false}), masked(pair, {}));
+  EXPECT_EQ(masked(kTwoTurns, {.train_on_inputs = false}), masked(kTwoTurns, {.assistant_only_loss = true}));
+  EXPECT_EQ(masked(kTwoTurns, {.train_on_inputs = true}), masked(kTwoTurns, {}));
+}
+
 TEST(Example, SegmentsAreJoinedAsTheyStand) {
   const Marked masked;
   EXPECT_EQ(masked(R"({"segments": [{"label": false, "text": "the cat"}, {"label": true, "text": " le chat"},
@@ -313,6 +385,24 @@ TEST(Example, RefusedMasks) {
   };
   EXPECT_HAS(error("text.jsonl", {.train_on_roles = {"user"}}), "train_on_roles needs conversations");
   EXPECT_HAS(error("messages.jsonl", {.response_part = "x"}), "belong together");
+  EXPECT_HAS(error("text.jsonl", {.ends = TurnEnds::turn}), "train_on_eos needs conversations");
+  EXPECT_HAS(error("messages.jsonl", {.assistant_only_loss = true, .train_on_inputs = true}),
+             "give one of them");
+  EXPECT_HAS(error("messages.jsonl", {.ends = TurnEnds::turn, .eot_tokens = {"the cat"}}),
+             "tokens of this tokenizer");
+  EXPECT_HAS(error("messages.jsonl", {.ends = TurnEnds::turn, .eot_tokens = {"<|im_start|>"}}),
+             "messages.jsonl:1: train_on_eos: no turn ends with a token of eot_tokens (<|im_start|>)");
+  const auto row_error = [&](const std::string& message) {
+    const std::string path = write_dataset("{\"messages\": [{\"role\": \"assistant\", " + message + "}]}");
+    return error_of([&] { tokenize(path, model, {}); });
+  };
+  EXPECT_HAS(
+      row_error(R"("content": "abc", "train_detail": [{"begin_offset": 1, "end_offset": 3, "train": true}])"),
+      "has the range 1 to 3, but the content has the characters 0 to 2");
+  EXPECT_HAS(row_error(R"("content": "abc", "train_detail": [{"begin_offset": 1}])"), "each item of");
+  EXPECT_HAS(row_error(R"("content": "abc", "train_detail": "all")"),
+             "must be a list of ranges but is string");
+  EXPECT_HAS(row_error(R"("content": [{"type": "text", "text": "a", "weight": 0.5}])"), "counts 0 or 1");
   EXPECT_HAS(error("messages.jsonl", {.instruction_part = "@@", .response_part = "##"}),
              "instruction_part and response_part must stand in the text");
 }

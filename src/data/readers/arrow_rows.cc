@@ -71,10 +71,13 @@ Plugin load_plugin() {
       fmt::format("{} is not beside the program (`scripts/setup --parquet` and a build make it)", kPlugin);
   void* library = nullptr;
   std::vector<std::string> paths;
-  if (const char* set = std::getenv("SERVAL_ARROW_PLUGIN"); set != nullptr && *set != '\0')
+  if (const char* set = std::getenv("SERVAL_ARROW_PLUGIN"); set != nullptr && *set != '\0') {
     paths.emplace_back(set);
-  for (const std::string& directory : library_directories())
-    paths.push_back(directory.empty() ? kPlugin : join_path(directory, kPlugin));
+    plugin.missing = fmt::format("SERVAL_ARROW_PLUGIN names {}, which is no file", set);
+  } else {
+    for (const std::string& directory : library_directories())
+      paths.push_back(directory.empty() ? kPlugin : join_path(directory, kPlugin));
+  }
   for (const std::string& path : paths) {
     const bool by_loader = path == kPlugin;
     if (!by_loader && !file_exists(path)) continue;

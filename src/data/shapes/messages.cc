@@ -11,18 +11,6 @@
 namespace serval {
 namespace {
 
-std::string role_from(const std::string& role) {
-  static constexpr std::pair<std::string_view, std::string_view> kRoles[] = {
-      {"human", "user"},         {"prompter", "user"},          {"gpt", "assistant"},
-      {"bot", "assistant"},      {"chatgpt", "assistant"},      {"chatbot", "assistant"},
-      {"bing", "assistant"},     {"bard", "assistant"},         {"observation", "tool"},
-      {"function", "tool"},      {"function_response", "tool"}, {"function_result", "tool"},
-      {"tool_response", "tool"}, {"tool_result", "tool"}};
-  for (const auto& [from, to] : kRoles)
-    if (role == from) return std::string(to);
-  return role;
-}
-
 bool is_call_role(const std::string& role) {
   return role == "function_call" || role == "tool_call" || role == "function-call";
 }
@@ -84,6 +72,58 @@ bool is_media_type(std::string_view type) {
   return false;
 }
 
+double weight_value(const Json& value, const std::string& name, const std::string& where) {
+  if (!value.is_number() || !(value.as_double() >= 0) || value.as_double() > 1e6)
+    fail("{}: '{}' must be a number from 0 (not trained) but is {}", where, name,
+         value.is_number() ? value.dump() : value.type_name());
+  return value.as_double();
+}
+
+int64_t characters_in(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+}
+
+Json detail_of(int64_t begin, int64_t end, bool trained) {
+  Json one = Json::object();
+  one.set("begin_offset", Json(begin));
+  one.set("end_offset", Json(end));  // counted, as Axolotl has it
+  one.set("train", Json(trained));
+  return one;
+}
+
+// Which characters of a text are trained, where some of its parts say so; one that does not is trained.
+class PartDetail {
+ public:
+  void add(const Json& part, std::string_view text, const std::string& name, const std::string& where) {
+    bool trained = true;
+    for (const char* key : {"train", "training", "weight"}) {
+      const Json* value = part.is_object() ? part.find(key) : nullptr;
+      if (value == nullptr || value->is_null()) continue;
+      said_ = true;
+      const std::string place = fmt::format("{}.{}", name, key);
+      if (std::string_view(key) != "weight") {
+        trained = flag_value(*value, place, where);
+      } else if (const double weight = weight_value(*value, place, where); weight == 0 || weight == 1) {
+        trained = weight == 1;
+      } else {
+        fail("{}: '{}' is {}, but a part counts 0 or 1; give the whole message a weight", where, place,
+             weight);
+      }
+      break;
+    }
+    const int64_t size = characters_in(text);
+    if (size > 0) detail_.push_back(detail_of(end_, end_ + size - 1, trained));
+    end_ += size;
+  }
+  bool said() const { return said_; }
+  Json take() { return Json(std::move(detail_)); }
+
+ private:
+  Json::Array detail_;
+  int64_t end_ = 0;
+  bool said_ = false;
+};
+
 // A content of parts. Parts that are text alone become one text; reasoning and tool calls that are written as
 // parts become what they are elsewhere.
 void read_parts(const Json::Array& parts, Json& message, Json::Array& calls, const std::string& name,
@@ -91,8 +131,10 @@ void read_parts(const Json::Array& parts, Json& message, Json::Array& calls, con
   std::string text, reasoning;
   Json kept = Json::array();
   bool only_text = true;
+  PartDetail detail;
   for (const Json& part : parts) {
     if (part.is_string()) {
+      detail.add(part, part.as_string(), name, where);
       text += part.as_string();
       Json one = Json::object();
       one.set("type", Json("text"));
@@ -112,6 +154,7 @@ void read_parts(const Json::Array& parts, Json& message, Json::Array& calls, con
       reasoning += value->as_string();
     } else if ((type == "text" || type == "input_text" || type == "output_text") && value != nullptr &&
                value->is_string()) {
+      detail.add(part, value->as_string(), name, where);
       text += value->as_string();
       Json one = Json::object();
       one.set("type", Json("text"));
@@ -130,22 +173,65 @@ void read_parts(const Json::Array& parts, Json& message, Json::Array& calls, con
   else
     message.set("content", std::move(kept));
   if (!reasoning.empty()) message.set("reasoning_content", Json(std::move(reasoning)));
+  if (detail.said() && !only_text)
+    fail("{}: parts of '{}' say whether they are trained, which only parts of text can", where, name);
+  if (detail.said()) message.set("train_detail", detail.take());
 }
 
-void read_weight(const Json& message, Json& result, const std::string& name, const std::string& where) {
-  for (const char* key : {"weight", "loss_weight", "train", "training"}) {
+void read_weight(const Json& message, Json& result, const std::string& name, const DatasetShape& shape,
+                 const std::string& where) {
+  std::vector<std::string> keys = {"weight", "loss_weight", "train", "training"};
+  if (!shape.training_key.empty()) keys = {shape.training_key};
+  for (const std::string& key : keys) {
     const Json* value = message.find(key);
     if (value == nullptr || value->is_null()) continue;
-    double weight = 0;
-    if (std::string_view(key) == "train" || std::string_view(key) == "training") {
-      weight = flag_value(*value, fmt::format("{}.{}", name, key), where) ? 1 : 0;
-    } else {
-      if (!value->is_number() || !(value->as_double() >= 0) || value->as_double() > 1e6)
-        fail("{}: '{}.{}' must be a number from 0 (not trained) but is {}", where, name, key,
-             value->is_number() ? value->dump() : value->type_name());
-      weight = value->as_double();
-    }
+    const std::string place = fmt::format("{}.{}", name, key);
+    const bool number = value->is_number() && key != "train" && key != "training";
+    const double weight = number || key == "weight" || key == "loss_weight"
+                              ? weight_value(*value, place, where)
+                          : flag_value(*value, place, where) ? 1
+                                                             : 0;
     result.set("weight", weight == 0 ? Json(0) : weight == 1 ? Json(1) : Json(weight));
+    return;
+  }
+}
+
+// [{"begin_offset", "end_offset", "train"}]: characters of the content, the last one counted.
+void read_detail(const Json& message, Json& result, const std::string& name, const DatasetShape& shape,
+                 const std::string& where) {
+  std::vector<std::string> keys = {"train_detail", "training_detail"};
+  if (!shape.training_detail_key.empty()) keys = {shape.training_detail_key};
+  for (const std::string& key : keys) {
+    const Json* given = message.find(key);
+    if (given == nullptr || given->is_null()) continue;
+    const std::string place = fmt::format("{}.{}", name, key);
+    if (!given->is_array())
+      fail("{}: '{}' must be a list of ranges but is {}", where, place, given->type_name());
+    if (given->size() == 0) {
+      result.set("weight", Json(0));  // nothing of it is trained
+      return;
+    }
+    const Json* content = result.find("content");
+    if (content == nullptr || !content->is_string())
+      fail("{}: '{}' needs a content that is text", where, place);
+    const int64_t size = characters_in(content->as_string());
+    Json::Array detail;
+    for (const Json& range : given->as_array()) {
+      const Json *begin = nullptr, *end = nullptr, *trained = nullptr;
+      if (range.is_object()) {
+        begin = range.find("begin_offset");
+        end = range.find("end_offset");
+        trained = range.find("train");
+      }
+      if (begin == nullptr || end == nullptr || trained == nullptr || !begin->is_int() || !end->is_int())
+        fail("{}: each item of '{}' must be {{\"begin_offset\": 0, \"end_offset\": 5, \"train\": true}}",
+             where, place);
+      if (begin->as_int() < 0 || end->as_int() < begin->as_int() || end->as_int() >= size)
+        fail("{}: '{}' has the range {} to {}, but the content has the characters 0 to {}", where, place,
+             begin->as_int(), end->as_int(), size - 1);
+      detail.push_back(detail_of(begin->as_int(), end->as_int(), flag_value(*trained, place, where)));
+    }
+    result.set("train_detail", Json(std::move(detail)));
     return;
   }
 }
@@ -171,7 +257,7 @@ Json read_message(const Json& message, const std::string& name, const DatasetSha
   Json result = Json::object();
   Json::Array calls;
   const bool call_turn = is_call_role(role->as_string());
-  result.set("role", Json(call_turn ? "assistant" : role_from(role->as_string())));
+  result.set("role", Json(call_turn ? "assistant" : standard_role(role->as_string())));
   const Json called = call_turn && content != nullptr && content->is_string() ? [&] {
     try {
       return Json::parse(content->as_string(), "call");
@@ -197,11 +283,14 @@ Json read_message(const Json& message, const std::string& name, const DatasetSha
   if (has_column(message, "function_call")) add_tool_calls(message.at("function_call"), calls, name, where);
   if (!calls.empty() || (message.contains("tool_calls") && has_column(message, "tool_calls")))
     result.set("tool_calls", Json(std::move(calls)));
-  read_weight(message, result, name, where);
-  static constexpr std::string_view kRead[] = {"tool_calls",  "function_call", "weight",
-                                               "loss_weight", "train",         "training"};
+  read_weight(message, result, name, shape, where);
+  read_detail(message, result, name, shape, where);
+  static constexpr std::string_view kRead[] = {"tool_calls",   "function_call",  "weight",
+                                               "loss_weight",  "train",          "training",
+                                               "train_detail", "training_detail"};
   for (const auto& [key, value] : message.as_object()) {
     if (key == role_key || key == content_key || value.is_null()) continue;
+    if (key == shape.training_key || key == shape.training_detail_key) continue;
     if (std::find(std::begin(kRead), std::end(kRead), key) != std::end(kRead)) continue;
     if (!result.contains(key)) result.set(key, value);
   }
@@ -218,6 +307,18 @@ Json wrapped_tool(const Json& tool) {
 }
 
 }  // namespace
+
+std::string standard_role(const std::string& role) {
+  static constexpr std::pair<std::string_view, std::string_view> kRoles[] = {
+      {"human", "user"},         {"prompter", "user"},          {"gpt", "assistant"},
+      {"bot", "assistant"},      {"chatgpt", "assistant"},      {"chatbot", "assistant"},
+      {"bing", "assistant"},     {"bard", "assistant"},         {"observation", "tool"},
+      {"function", "tool"},      {"function_response", "tool"}, {"function_result", "tool"},
+      {"tool_response", "tool"}, {"tool_result", "tool"}};
+  for (const auto& [from, to] : kRoles)
+    if (role == from) return std::string(to);
+  return role;
+}
 
 bool is_messages(const Json& value) {
   if (value.is_object()) return true;
@@ -294,7 +395,10 @@ void add_system_message(const Json& row, Json::Array& messages, const std::strin
 }
 
 void remove_weights(Json::Array& messages) {
-  for (Json& message : messages) message.erase("weight");
+  for (Json& message : messages) {
+    message.erase("weight");
+    message.erase("train_detail");
+  }
 }
 
 Json::Array messages_or_text(const Json& row, std::string_view column, std::string_view role_of_text,
