@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "config/verbs.h"
+#include "data/group_example.h"
 #include "formats/model_source.h"
 
 namespace serval {
@@ -85,6 +86,18 @@ DataSetup data_setup(const Settings& given) {
                   model.empty() ? directory : resolve_model(model), read_options_of(config)};
   setup.options.fingerprint = setup.tools.fingerprint;
   return setup;
+}
+
+RowUse use_to_show(const DatasetReader& rows, const ShapeOptions& options) {
+  try {
+    detect_shape(rows, options);
+    return options.use;
+  } catch (const UserError& refused) {
+    ShapeOptions any = options;
+    any.use = RowUse::any;
+    if (is_group(detect_shape(rows, any).kind)) return RowUse::any;
+    throw;
+  }
 }
 
 }  // namespace serval

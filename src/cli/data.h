@@ -27,4 +27,8 @@ struct DataSetup {
 };
 DataSetup data_setup(const Settings& settings);
 
+// What to look at the rows as: supervised training where it takes them, else pairs, verdicts, steps or
+// prompts. The UserError of detect_shape() where they are neither.
+RowUse use_to_show(const DatasetReader& rows, const ShapeOptions& options);
+
 }  // namespace serval

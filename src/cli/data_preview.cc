@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/data.h"
+#include "data/group_example.h"
 #include "data/preview.h"
 
 namespace serval {
@@ -26,18 +27,21 @@ int run_data_preview(const Arguments& arguments) {
     const int64_t first = s.integer("first_row") - 1, size = rows->size();
     if (first >= size) fail("first_row is {}, but {} has {} rows", first + 1, rows->path(), size);
     const auto shown = rows_of(std::move(rows), first, first + std::min(wanted, size - first));
-    const DatasetShape shape = detect_shape(
-        *shown, shape_of_source(source, shape_options_of(setup.options, tools.chat() != nullptr)));
+    ShapeOptions wanted_shape =
+        shape_of_source(source, shape_options_of(setup.options, tools.chat() != nullptr));
+    wanted_shape.use = use_to_show(*shown, wanted_shape);
+    const DatasetShape shape = detect_shape(*shown, wanted_shape);
     log_info("dataset {}: {}", display_name(source), shape.explanation);
     ExampleOptions examples = setup.options.examples;
     examples.mask = mask_of_source(source, examples.mask);
-    const TokenizedData data = tokenize_dataset(*shown, shape, tools.tokenizer, tools.chat(), examples);
+    const auto tokenize = is_group(shape.kind) ? tokenize_groups : tokenize_dataset;
+    const TokenizedData data = tokenize(*shown, shape, tools.tokenizer, tools.chat(), examples, {}, nullptr);
     for (const std::string& note : data.notes) warn("{}", note);
     if (html) {
       all.append(data.examples);
       continue;
     }
-    print_result(preview_examples(data.examples, tools.tokenizer, wanted, colour));
+    print_result(preview_examples(data.examples, tools.tokenizer, wanted, colour, shape.kind));
     if (!s.flag("ids")) continue;
     for (int64_t i = 0; i < data.examples.size(); ++i)
       print_result(fmt::format("--- example {}: ids\n{}", i + 1,

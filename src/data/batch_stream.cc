@@ -19,13 +19,15 @@ constexpr int64_t kPageCluster = int64_t{64} << 10;  // what the system maps whe
 // Rows of documents: packed ones, or one document each.
 struct RowTable {
   const Packing* packing = nullptr;
-  int64_t documents = 0;
+  int64_t documents = 0, group_size = 1;
 
-  int64_t size() const { return packing == nullptr ? documents : packing->num_bins(); }
+  int64_t size() const { return packing == nullptr ? documents / group_size : packing->num_bins(); }
   template <class F>
   void each_document(int64_t row, F&& use) const {
-    if (packing == nullptr) return use(row);
-    for (const int64_t document : packing->documents(row)) use(document);
+    if (packing != nullptr)
+      for (const int64_t document : packing->documents(row)) use(document);
+    else
+      for (int64_t i = 0; i < group_size; ++i) use(row * group_size + i);
   }
 };
 
@@ -92,6 +94,7 @@ double MicroBatch::label_weight() const {
 
 MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> documents) {
   MicroBatch result;
+  result.documents.assign(documents.begin(), documents.end());
   result.cu_seqlens.push_back(0);
   for (const int64_t document : documents) {
     const auto ids = examples.ids(document);
@@ -113,10 +116,13 @@ MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> d
 BatchStream::BatchStream(Examples examples, const BatchOptions& options)
     : examples_(std::move(examples)), options_(options) {
   SERVAL_CHECK(options.batch_size > 0 && options.accumulation > 0);
+  SERVAL_CHECK(options.group_size > 0 && examples_.size() % options.group_size == 0 &&
+               (options.group_size == 1 || !options.packing));
   if (examples_.size() == 0) fail("there is no example to train on");
   if (options.packing) packing_ = pack_examples(examples_, options);
   capacity_ =
-      capacity_of(examples_, {options.packing ? &packing_ : nullptr, examples_.size()}, options.batch_size);
+      capacity_of(examples_, {options.packing ? &packing_ : nullptr, examples_.size(), options.group_size},
+                  options.batch_size);
   packing_.forget();
   check_fits_int32(capacity_);
   const int64_t rows = num_rows();
@@ -145,7 +151,7 @@ StepBatch BatchStream::next() {
     documents.clear();
     const int64_t begin = position_ * options_.batch_size;
     const int64_t end = std::min(begin + options_.batch_size, num_rows());
-    const RowTable rows{options_.packing ? &packing_ : nullptr, examples_.size()};
+    const RowTable rows{options_.packing ? &packing_ : nullptr, examples_.size(), options_.group_size};
     for (int64_t row = begin; row < end; ++row)
       rows.each_document(order_(row), [&](int64_t document) { documents.push_back(document); });
     step.micro_batches.push_back(make_micro_batch(examples_, documents));

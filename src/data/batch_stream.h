@@ -1,8 +1,8 @@
 // The batches of a training run, as whole optimiser steps: the loss divides by the labelled tokens of all
 // their micro-batches. Documents are laid end to end and never padded; `cu_seqlens` says where each begins. A
-// row is one document, or with packing one bin of documents. Each epoch has its own order, a pure function of
-// seed and epoch whose memory does not grow with the data, so a stream that is restored continues exactly as
-// one that never stopped.
+// row is one document, a group of them (a chosen and a rejected answer), or with packing one bin of
+// documents. Each epoch has its own order, a pure function of seed and epoch whose memory does not grow with
+// the data, so a stream that is restored continues exactly as one that never stopped.
 //
 //   BatchStream stream(std::move(examples), {.batch_size = 4, .accumulation = 2, .seed = 42});
 //   const StepBatch step = stream.next();              // without end: epoch after epoch
@@ -28,6 +28,7 @@ struct MicroBatch {
   std::vector<int32_t> label_rows;               // tokens whose successor is trained, ascending
   std::vector<int32_t> labels;                   // those successors
   std::vector<float> weights;                    // of each label in the loss; empty: all count alike
+  std::vector<int64_t> documents;                // of the stream's examples, for their values
 
   int64_t num_tokens() const { return static_cast<int64_t>(input_ids.size()); }
   int64_t num_documents() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
@@ -54,6 +55,7 @@ MicroBatch make_micro_batch(const Examples& examples, std::span<const int64_t> d
 struct BatchOptions {
   int64_t batch_size = 1;    // rows of a micro-batch
   int64_t accumulation = 1;  // micro-batches of an optimiser step; the last step of an epoch may have fewer
+  int64_t group_size = 1;    // documents of a row that is not packed: 2 of a pair (data/group_example.h)
   bool packing = false;
   int64_t max_length = 0;      // of a packed row
   int64_t packing_window = 0;  // documents that are packed at a time; 0: all
@@ -68,7 +70,9 @@ class BatchStream {
   BatchStream(Examples examples, const BatchOptions& options);
 
   StepBatch next();
-  int64_t num_rows() const { return options_.packing ? packing_.num_bins() : examples_.size(); }
+  int64_t num_rows() const {
+    return options_.packing ? packing_.num_bins() : examples_.size() / options_.group_size;
+  }
   int64_t micro_batches_per_epoch() const { return micro_batches_; }
   int64_t steps_per_epoch() const;
   double utilisation() const { return options_.packing ? packing_.utilisation : 1; }  // of packed rows

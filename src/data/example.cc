@@ -1,11 +1,9 @@
 #include "data/example.h"
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "base/text.h"
 #include "data/mask.h"
 #include "data/packing.h"
@@ -147,6 +145,7 @@ class CountingSink final : public ExampleSink {
     statistics_.longest = std::max(statistics_.longest, length);
     next_.add(ids, trained, weights);
   }
+  void add_values(std::span<const double> values) override { next_.add_values(values); }
 
  private:
   ExampleSink& next_;
@@ -262,39 +261,20 @@ TokenizedData tokenize_dataset(const DatasetReader& rows, const DatasetShape& sh
   if (options.pieces != Pieces::whole)
     pieces.emplace(counted, options.max_length, options.pieces == Pieces::wrapped);
   ExampleSink& out = pieces ? static_cast<ExampleSink&>(*pieces) : counted;
-  const int64_t total = rows.size(), window = 256 * std::max(1, num_threads());
-  std::vector<TokenizedRow> results;
-  std::vector<std::exception_ptr> errors;
-  for (int64_t begin = 0; begin < total; begin += window) {
-    const int64_t end = std::min(begin + window, total);
-    results.assign(static_cast<size_t>(end - begin), {});
-    errors.assign(results.size(), nullptr);
-    parallel_for(begin, end, 1, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        const auto slot = static_cast<size_t>(i - begin);
-        try {
-          const TrainingRow row = read_training_row(rows.row(i), shape, rows.where(i));
-          try {
-            results[slot] = tokenize_row(row, shape, tokenizer, chat_template, options.mask);
-          } catch (const UserError& error) {
-            fail("{}: {}", rows.where(i), error.what());
-          }
-        } catch (...) {
-          errors[slot] = std::current_exception();
-        }
-      }
-    });
-    for (size_t slot = 0; slot < results.size(); ++slot) {
-      if (errors[slot]) std::rethrow_exception(errors[slot]);
-      add_row(std::move(results[slot]), options, data.statistics, out,
-              [&] { return rows.where(begin + static_cast<int64_t>(slot)); });
+  const auto work = [&](int64_t i) {
+    const TrainingRow row = read_training_row(rows.row(i), shape, rows.where(i));
+    try {
+      return tokenize_row(row, shape, tokenizer, chat_template, options.mask);
+    } catch (const UserError& error) {
+      fail("{}: {}", rows.where(i), error.what());
     }
-    rows.forget(begin, end);
-    if (progress) progress(end, total);
-  }
+  };
+  for_each_row(rows, progress, work, [&](int64_t i, TokenizedRow row) {
+    add_row(std::move(row), options, data.statistics, out, [&] { return rows.where(i); });
+  });
   if (pieces) pieces->finish();
   DataStatistics& statistics = data.statistics;
-  statistics.rows = total;
+  statistics.rows = rows.size();
   data.notes = notes_of(statistics, rows.path(), options);
   const bool adds_end = shape.kind == RowKind::text || (shape.has_prompt() && !shape.chat);
   if (adds_end && !tokenizer.eos_id())
@@ -304,7 +284,7 @@ TokenizedData tokenize_dataset(const DatasetReader& rows, const DatasetShape& sh
     fail(
         "{}: none of its {} rows has a token to train on ({} were longer than max_length {}); raise "
         "max_length or look at the rows with --preview{}",
-        rows.path(), total, statistics.truncated + statistics.over_long, options.max_length,
+        rows.path(), statistics.rows, statistics.truncated + statistics.over_long, options.max_length,
         options.mask.response_part.empty()
             ? ""
             : "; instruction_part and response_part must stand in the text as the template writes them");

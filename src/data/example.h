@@ -11,13 +11,13 @@
 //   log_info("{}", data.statistics.text());
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "data/dataset.h"
 #include "data/examples.h"
+#include "data/row_pipeline.h"
 #include "data/row_shape.h"
 #include "data/train_mask.h"
 #include "text/chat_template.h"
@@ -61,8 +61,6 @@ struct TokenizedData {
   DataStatistics statistics;
   std::vector<std::string> notes;  // what the user should know, a line each
 };
-
-using TokenizeProgress = std::function<void(int64_t rows_done, int64_t rows)>;
 
 // `chat_template` may be null where the shape is no conversation. Rows are worked on in parallel; the result
 // and the error of a wrong row (the first one) do not depend on the number of threads. With a `sink`,

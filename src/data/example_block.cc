@@ -30,6 +30,8 @@ float ExampleBlock::weight(int64_t example, int64_t token) const {
 void ExampleBlock::add(std::span<const int32_t> ids, const std::vector<bool>& trained,
                        std::span<const float> weights) {
   SERVAL_CHECK(ids.size() == trained.size() && (weights.empty() || weights.size() == ids.size()));
+  SERVAL_CHECK(own_value_starts_.empty() || static_cast<int64_t>(own_value_starts_.size()) == size() + 1,
+               "a document without values among others that have some");
   const auto begin = own_ids_.size();
   own_ids_.insert(own_ids_.end(), ids.begin(), ids.end());
   own_starts_.push_back(static_cast<int64_t>(own_ids_.size()));
@@ -48,6 +50,16 @@ void ExampleBlock::add(std::span<const int32_t> ids, const std::vector<bool>& tr
   weights_ = own_weights_;
   in_memory_bytes_ = static_cast<int64_t>(ids_.size_bytes() + trained_.size_bytes() + starts_.size_bytes() +
                                           weights_.size_bytes());
+}
+
+void ExampleBlock::add_values(std::span<const double> values) {
+  if (own_value_starts_.empty()) own_value_starts_.push_back(0);
+  SERVAL_CHECK(static_cast<int64_t>(own_value_starts_.size()) == size(), "values of no document");
+  own_values_.insert(own_values_.end(), values.begin(), values.end());
+  own_value_starts_.push_back(static_cast<int64_t>(own_values_.size()));
+  values_ = own_values_;
+  value_starts_ = own_value_starts_;
+  in_memory_bytes_ += static_cast<int64_t>(values.size_bytes() + sizeof(int64_t));
 }
 
 void ExampleBlock::forget() const {

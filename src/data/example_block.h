@@ -1,6 +1,6 @@
 // One block of tokenised documents, in memory while it grows or in a mapped file: ids side by side, one bit a
 // token that says whether the model is trained to say it, where each document begins, and where the weight of
-// labels changes.
+// labels changes; and numbers of each document, for rows that are more than text.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -26,6 +26,9 @@ class ExampleSink {
   // looked at.
   virtual void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
                    std::span<const float> weights = {}) = 0;
+  // Numbers that belong to the document that was added last (data/group_example.h says which). Every document
+  // has some, or none has.
+  virtual void add_values(std::span<const double> values) = 0;
 };
 
 class ExampleBlock {
@@ -48,8 +51,15 @@ class ExampleBlock {
   int64_t labels(int64_t example) const;
   float weight(int64_t example, int64_t token) const;
   bool weighted() const { return !weights_.empty(); }
+  std::span<const double> values(int64_t example) const {
+    if (value_starts_.empty()) return {};
+    const auto begin = static_cast<size_t>(value_starts_[static_cast<size_t>(example)]);
+    return values_.subspan(begin,
+                           static_cast<size_t>(value_starts_[static_cast<size_t>(example) + 1]) - begin);
+  }
 
   void add(std::span<const int32_t> ids, const std::vector<bool>& trained, std::span<const float> weights);
+  void add_values(std::span<const double> values);
 
   // Gives back the memory of a mapped file's pages; they are read again when needed.
   void forget() const;
@@ -63,6 +73,8 @@ class ExampleBlock {
   std::span<const uint64_t> trained_;
   std::span<const int64_t> starts_ = kNoStarts;
   std::span<const WeightRun> weights_;
+  std::span<const double> values_;
+  std::span<const int64_t> value_starts_;  // of each document and the end; empty where none has values
   int64_t num_labels_ = 0;
 
   // What the spans show: one of the two.
@@ -71,6 +83,8 @@ class ExampleBlock {
   std::vector<uint64_t> own_trained_;
   std::vector<int64_t> own_starts_ = {0};
   std::vector<WeightRun> own_weights_;
+  std::vector<double> own_values_;
+  std::vector<int64_t> own_value_starts_;
   int64_t in_memory_bytes_ = 0;
 
   static constexpr int64_t kNoStarts[1] = {0};

@@ -24,6 +24,7 @@ class ExampleFileWriter final : public ExampleSink {
   ExampleFileWriter(CacheWriter& out, const std::string& directory);
   void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
            std::span<const float> weights = {}) override;
+  void add_values(std::span<const double> values) override;
   void finish(const Json& note);
   int64_t size() const { return documents_; }
 
@@ -33,11 +34,12 @@ class ExampleFileWriter final : public ExampleSink {
 
   CacheWriter& out_;
   ContentHash hash_;
-  SpillFile trained_, starts_, weights_;
+  SpillFile trained_, starts_, weights_, values_, value_starts_;
   std::string ids_;    // not yet written
   uint64_t word_ = 0;  // the bits of the last tokens, not yet written
   float last_weight_ = 1;
   int64_t documents_ = 0, tokens_ = 0, labels_ = 0, runs_ = 0;
+  int64_t valued_ = 0, num_values_ = 0;  // documents that have values
 };
 
 class ExampleFile {

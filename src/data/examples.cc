@@ -39,6 +39,11 @@ void Examples::add(std::span<const int32_t> ids, const std::vector<bool>& traine
   ++size_;
 }
 
+void Examples::add_values(std::span<const double> values) {
+  SERVAL_CHECK(growing_ != nullptr && parts_.back().block == growing_);
+  growing_->add_values(values);
+}
+
 void Examples::add_part(const std::shared_ptr<const ExampleBlock>& block) {
   if (block->size() == 0) return;
   parts_.push_back({block, size_, block->size(), {}});

@@ -47,9 +47,15 @@ class Examples final : public ExampleSink {
     return at.block->weight(at.example, token);
   }
   bool weighted() const;
+  // Numbers of the document; empty where the dataset's kind has none.
+  std::span<const double> values(int64_t example) const {
+    const Place at = find(example);
+    return at.block->values(at.example);
+  }
 
   void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
            std::span<const float> weights = {}) override;
+  void add_values(std::span<const double> values) override;
   void append(const Examples& others);
   // `count` of the others: all of them as often as they go into it, and for the rest some that are picked at
   // random, a pure function of the key.

@@ -172,6 +172,10 @@ void PieceSink::add(std::span<const int32_t> ids, const std::vector<bool>& train
   if (!wrapped_) finish();
 }
 
+void PieceSink::add_values(std::span<const double> /*values*/) {
+  SERVAL_CHECK(false, "documents with values are not cut into pieces");
+}
+
 void PieceSink::finish() {
   // The first token of a piece is no label.
   if (!trained_.empty() && std::find(trained_.begin() + 1, trained_.end(), true) != trained_.end())

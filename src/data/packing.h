@@ -50,7 +50,8 @@ class PieceSink final : public ExampleSink {
   PieceSink(ExampleSink& next, int64_t capacity, bool wrapped);
   void add(std::span<const int32_t> ids, const std::vector<bool>& trained,
            std::span<const float> weights = {}) override;
-  void finish();  // hands over what is left of the last row
+  void add_values(std::span<const double> values) override;  // pieces have none
+  void finish();                                             // hands over what is left of the last row
 
  private:
   ExampleSink& next_;

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "data/example_file.h"
+#include "data/group_example.h"
 #include "formats/checkpoint.h"
 #include "formats/gguf.h"
 #include "formats/gguf_metadata.h"
@@ -82,6 +83,7 @@ class IdRange final : public ExampleSink {
     }
     next_.add(ids, trained, weights);
   }
+  void add_values(std::span<const double> values) override { next_.add_values(values); }
   int32_t smallest = std::numeric_limits<int32_t>::max(), largest = std::numeric_limits<int32_t>::min();
 
  private:
@@ -117,10 +119,12 @@ void tokenize_into(CacheWriter& out, const DatasetSource& source, const DatasetF
   examples.mask = mask_of_source(source, examples.mask);
   ExampleFileWriter writer(out, options.cache.directory());
   IdRange range(writer);
-  const TokenizedData data = tokenize_dataset(*rows, shape, options.tokenizer, options.chat_template,
-                                              examples, options.progress, &range);
+  const auto tokenize = is_group(shape.kind) ? tokenize_groups : tokenize_dataset;
+  const TokenizedData data =
+      tokenize(*rows, shape, options.tokenizer, options.chat_template, examples, options.progress, &range);
   Json note = Json::object();
   note.set("statistics", to_json(data.statistics));
+  note.set("kind", Json(static_cast<int64_t>(shape.kind)));
   note.set("explanation", Json(shape.explanation));
   note.set("smallest_id", Json(static_cast<int64_t>(range.smallest)));
   note.set("largest_id", Json(static_cast<int64_t>(range.largest)));
@@ -231,6 +235,7 @@ PreparedData prepare_dataset(const DatasetSource& source, const PrepareOptions& 
   result.from_cache = !made;
   result.examples = Examples(tokens.block);
   result.statistics = statistics_from(tokens.note.at("statistics"));
+  result.kind = static_cast<RowKind>(tokens.note.at("kind").as_int());
   result.explanation = tokens.note.at("explanation").as_string();
   result.smallest_id = static_cast<int32_t>(tokens.note.at("smallest_id").as_int());
   result.largest_id = static_cast<int32_t>(tokens.note.at("largest_id").as_int());

@@ -28,6 +28,7 @@ struct PrepareOptions {
 
 struct PreparedData {
   Examples examples;
+  RowKind kind = RowKind::text;  // documents_of(kind) documents are one row (data/group_example.h)
   DataStatistics statistics;
   std::string explanation;         // what the rows were taken for
   std::vector<std::string> notes;  // what the user should know, a line each

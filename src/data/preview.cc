@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "data/group_example.h"
 
 namespace serval {
 namespace {
@@ -84,11 +85,13 @@ std::string in_html(std::string_view text) {
 
 }  // namespace
 
-std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
-                             bool colour) {
+std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count, bool colour,
+                             RowKind kind) {
   std::string result;
-  for (int64_t i = 0; i < std::min(count, examples.size()); ++i)
-    result += fmt::format("--- example {}: {} tokens, {} trained on {}\n{}\n", i + 1, examples.length(i),
+  const int64_t group = documents_of(kind);
+  for (int64_t i = 0; i < std::min(count * group, examples.size()); ++i)
+    result += fmt::format("--- example {}{}: {} tokens, {} trained on {}\n{}\n", i / group + 1,
+                          description_of(kind, i % group, examples.values(i)), examples.length(i),
                           examples.labels(i), colour ? "(coloured)" : "(in [[ ]])",
                           preview_text(pieces_of(examples, i, tokenizer), colour));
   return result;

@@ -8,12 +8,14 @@
 #include <string>
 
 #include "data/examples.h"
+#include "data/row.h"
 #include "text/tokenizer.h"
 
 namespace serval {
 
-std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count,
-                             bool colour);
+// The documents of the first `count` rows.
+std::string preview_examples(const Examples& examples, const Tokenizer& tokenizer, int64_t count, bool colour,
+                             RowKind kind = RowKind::text);
 
 // One example's tokens with their ids, "5:'user' [[42:'yes']]", wrapped at about 100 characters.
 std::string preview_ids(const Examples& examples, int64_t example, const Tokenizer& tokenizer, bool colour);

@@ -66,7 +66,7 @@ void add_warnings(DataReport& report, int64_t examples, const Tokenizer& tokeniz
 }  // namespace
 
 DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer,
-                     const std::string& directory) {
+                     const std::string& directory, bool has_answers) {
   DataReport report;
   report.statistics = statistics;
   const auto bos = tokenizer.bos_id(), eos = tokenizer.eos_id();
@@ -86,7 +86,7 @@ DataReport report_on(const Examples& examples, const DataStatistics& statistics,
       mask = mask * 0x9e3779b97f4a7c15ull + trained + 1;
       end_trained = end_trained || (trained && token > 0 && eos && ids[token] == *eos);
     }
-    if (!end_trained) ++report.end_not_trained;
+    if (!end_trained && has_answers) ++report.end_not_trained;
     hashes.push_back(hash64(std::as_bytes(ids)) ^ mask);
     if (i % kForgetEach == kForgetEach - 1) examples.forget();
   }

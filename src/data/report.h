@@ -31,8 +31,9 @@ struct DataReport {
   Json json(const std::string& name) const;
 };
 
-// One pass over the tokens. The hashes of many examples lie in a file in `directory` (data/disk_vector.h).
+// One pass over the tokens. `has_answers`: an example should teach where to end (prompts and steps do not).
+// The hashes of many examples lie in a file in `directory` (data/disk_vector.h).
 DataReport report_on(const Examples& examples, const DataStatistics& statistics, const Tokenizer& tokenizer,
-                     const std::string& directory = {});
+                     const std::string& directory = {}, bool has_answers = true);
 
 }  // namespace serval

@@ -252,5 +252,31 @@ TEST(DataVerbs, MaskKeysOfAxolotl) {
   EXPECT_HAS(run.out, "assistant\nsix<|im_end|>\n<|im_start|>user\n[[ten<|im_end|>]]\n");
 }
 
+TEST(DataVerbs, PairsAndPromptsAreShownToo) {
+  const Folder folder;
+  const std::string pairs =
+      folder.file("pairs.jsonl",
+                  "{\"prompt\": \"a b\", \"chosen\": \" yes\", \"rejected\": \" no\"}\n"
+                  "{\"prompt\": \"c d\", \"chosen\": \" yes\", \"rejected\": \" never\"}\n");
+  Finished run =
+      run_serval({"data", "preview", "--tokenizer", tiny_model(), "--dataset", pairs, "--preview", "1"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_HAS(run.out, "--- example 1 chosen: ");
+  EXPECT_HAS(run.out, "a b[[ yes");
+  EXPECT_HAS(run.out, "--- example 1 rejected: ");
+  EXPECT_EQ(run.out.find("example 2"), std::string::npos);
+  for (int again = 0; again < 2; ++again) {
+    run = run_serval({"data", "stats", "--tokenizer", tiny_model(), "--dataset", pairs, "--json",
+                      "--dataset-cache-dir", folder.cache});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const Json stats = Json::parse(run.out, "stats").at("datasets").as_array().at(0);
+    EXPECT_EQ(stats.at("rows").as_int(), 2);
+    EXPECT_EQ(stats.at("examples").as_int(), 4);
+  }
+  const std::string wrong = folder.file("wrong.jsonl", "{\"colour\": 1}\n");
+  EXPECT_FAILS(run_serval({"data", "stats", "--tokenizer", tiny_model(), "--dataset", wrong}), 1,
+               "no known kind of dataset: colour");
+}
+
 }  // namespace
 }  // namespace serval::testing

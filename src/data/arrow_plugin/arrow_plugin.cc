@@ -5,6 +5,7 @@
 #include <arrow/ipc/api.h>
 #include <parquet/arrow/reader.h>
 #include <parquet/exception.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -22,15 +23,26 @@ constexpr int64_t kBatchRows = 1024;
 constexpr int64_t kBufferBytes = int64_t{1} << 20;  // of each column, instead of a whole group of rows
 // What the rows that are read at a time may take unpacked, whatever a file says of itself.
 constexpr int64_t kMemoryLimit = int64_t{2} << 30;
+constexpr int64_t kSmallFileLimit = int64_t{64} << 20, kMostUnpacked = 1000;
 
-arrow::MemoryPool* limited_pool() {
-  static arrow::CappedMemoryPool pool(arrow::system_memory_pool(), kMemoryLimit);
-  return &pool;
-}
+// Memory for one file, with a limit: a small one cannot ask for gigabytes.
+class FilePool {
+ public:
+  explicit FilePool(int64_t file_size)
+      : counted_(arrow::system_memory_pool()),
+        limited_(&counted_, std::min(kMemoryLimit,
+                                     kSmallFileLimit + kMostUnpacked * std::min(file_size, kMemoryLimit))) {}
+  arrow::MemoryPool* get() { return &limited_; }
+
+ private:
+  arrow::ProxyMemoryPool counted_;
+  arrow::CappedMemoryPool limited_;
+};
 
 void check(const arrow::Status& status) {
   if (status.IsOutOfMemory() || status.IsCapacityError())
-    throw std::runtime_error("its rows need more than 2 GiB at a time (" + status.message() +
+    throw std::runtime_error("asks for more memory at a time than a file of its size should (" +
+                             status.message() +
                              "); is it damaged? Else write it again with smaller groups of rows");
   if (!status.ok()) throw std::runtime_error(status.message());
 }
@@ -46,6 +58,7 @@ using Batch = std::shared_ptr<arrow::RecordBatch>;
 // Groups of rows (of a Parquet file, or the batches of an Arrow file) that are read as streams of batches.
 class Groups {
  public:
+  explicit Groups(std::unique_ptr<FilePool> pool) : pool_(std::move(pool)) {}
   virtual ~Groups() = default;
   // First row of each group, and the number of rows.
   const std::vector<int64_t>& starts() const { return starts_; }
@@ -60,12 +73,16 @@ class Groups {
       throw std::runtime_error("a group of rows says that it has " + std::to_string(rows) + " rows");
     starts_.push_back(end);
   }
+  arrow::MemoryPool* pool() const { return pool_->get(); }
   std::vector<int64_t> starts_ = {0};
+
+ private:
+  std::unique_ptr<FilePool> pool_;  // outlives what the classes below hold
 };
 
 // Nothing in a footer is longer, or has more items, than the footer has bytes: lists that claim more are
 // refused before room is made for them.
-parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file) {
+parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file, arrow::MemoryPool* pool) {
   struct Tail {
     uint8_t length[4];
     char magic[4];
@@ -81,7 +98,7 @@ parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file) {
   if (length == 0 || length > size - 12)
     throw std::runtime_error("says that its footer has " + std::to_string(length) + " of the file's " +
                              std::to_string(size) + " bytes");
-  parquet::ReaderProperties properties(limited_pool());
+  parquet::ReaderProperties properties(pool);
   const auto limit = static_cast<int32_t>(std::min<int64_t>(length + (1 << 16), int64_t{100} << 20));
   properties.set_thrift_string_size_limit(limit);
   properties.set_thrift_container_size_limit(std::min(limit, 1'000'000));
@@ -92,11 +109,12 @@ parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file) {
 
 class ParquetGroups final : public Groups {
  public:
-  explicit ParquetGroups(std::shared_ptr<arrow::io::RandomAccessFile> file) {
+  ParquetGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, std::unique_ptr<FilePool> memory)
+      : Groups(std::move(memory)) {
     parquet::arrow::FileReaderBuilder builder;
-    const parquet::ReaderProperties read = properties_for(*file);
+    const parquet::ReaderProperties read = properties_for(*file, pool());
     check(builder.Open(std::move(file), read));
-    builder.memory_pool(limited_pool());
+    builder.memory_pool(pool());
     parquet::ArrowReaderProperties properties(/*use_threads=*/false);
     properties.set_batch_size(kBatchRows);
     properties.set_pre_buffer(false);
@@ -123,9 +141,9 @@ class ParquetGroups final : public Groups {
   std::shared_ptr<arrow::RecordBatchReader> stream_;
 };
 
-arrow::ipc::IpcReadOptions ipc_options() {
+arrow::ipc::IpcReadOptions ipc_options(arrow::MemoryPool* pool) {
   auto options = arrow::ipc::IpcReadOptions::Defaults();
-  options.memory_pool = limited_pool();
+  options.memory_pool = pool;
   options.use_threads = false;
   return options;
 }
@@ -133,8 +151,9 @@ arrow::ipc::IpcReadOptions ipc_options() {
 // Everything in a file of this kind is an offset that may lie: each batch is checked in full.
 class ArrowFileGroups final : public Groups {
  public:
-  explicit ArrowFileGroups(const std::shared_ptr<arrow::io::RandomAccessFile>& file)
-      : reader_(take(arrow::ipc::RecordBatchFileReader::Open(file, ipc_options()))) {
+  ArrowFileGroups(const std::shared_ptr<arrow::io::RandomAccessFile>& file, std::unique_ptr<FilePool> memory)
+      : Groups(std::move(memory)),
+        reader_(take(arrow::ipc::RecordBatchFileReader::Open(file, ipc_options(pool())))) {
     for (int i = 0; i < reader_->num_record_batches(); ++i)
       add_group(take(reader_->ReadRecordBatch(i))->num_rows());
   }
@@ -153,13 +172,14 @@ class ArrowFileGroups final : public Groups {
 
 class ArrowStreamGroups final : public Groups {
  public:
-  explicit ArrowStreamGroups(std::shared_ptr<arrow::io::RandomAccessFile> file) : file_(std::move(file)) {
+  ArrowStreamGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, std::unique_ptr<FilePool> memory)
+      : Groups(std::move(memory)), file_(std::move(file)) {
     begin_at(0);
     while (const Batch batch = next()) add_group(batch->num_rows());
   }
   void begin_at(size_t group) override {
     check(file_->Seek(0));
-    reader_ = take(arrow::ipc::RecordBatchStreamReader::Open(file_, ipc_options()));
+    reader_ = take(arrow::ipc::RecordBatchStreamReader::Open(file_, ipc_options(pool())));
     for (size_t i = 0; i < group; ++i) next();
   }
   Batch next() override {
@@ -175,14 +195,16 @@ class ArrowStreamGroups final : public Groups {
 };
 
 std::unique_ptr<Groups> open_groups(const char* path) {
+  struct stat status {};
+  auto pool = std::make_unique<FilePool>(::stat(path, &status) == 0 ? status.st_size : 0);
   const std::shared_ptr<arrow::io::RandomAccessFile> file =
-      take(arrow::io::ReadableFile::Open(path, limited_pool()));
+      take(arrow::io::ReadableFile::Open(path, pool->get()));
   char magic[6] = {};
   const int64_t got = take(file->ReadAt(0, sizeof magic, magic));
   const std::string_view text(magic, static_cast<size_t>(got));
-  if (text.starts_with("PAR1")) return std::make_unique<ParquetGroups>(file);
-  if (text.starts_with("ARROW1")) return std::make_unique<ArrowFileGroups>(file);
-  if (text.starts_with("\xFF\xFF\xFF\xFF")) return std::make_unique<ArrowStreamGroups>(file);
+  if (text.starts_with("PAR1")) return std::make_unique<ParquetGroups>(file, std::move(pool));
+  if (text.starts_with("ARROW1")) return std::make_unique<ArrowFileGroups>(file, std::move(pool));
+  if (text.starts_with("\xFF\xFF\xFF\xFF")) return std::make_unique<ArrowStreamGroups>(file, std::move(pool));
   if (text.starts_with("FEA1"))
     throw std::runtime_error("is Feather V1; write it again as Feather V2 or Parquet");
   throw std::runtime_error("is neither Parquet nor Arrow");
