@@ -40,6 +40,12 @@ struct NewToken {
   bool special = false;  // skipped by decode on demand
 };
 
+// What a token is for ("eos_token", "pad_token", ...) and its text.
+struct NamedToken {
+  std::string role;
+  std::string content;
+};
+
 struct TokenizerOptions {
   // How a tiktoken file cuts text: the name of an encoding (cl100k_base ...) or a regular expression. "": as
   // the file's name or its size says.
@@ -70,8 +76,8 @@ class Tokenizer {
   // A tokenizer that also takes these tokens out of the text, and their ids: a known token keeps its id, new
   // ones follow vocab_size(). The rows of the embedding are the model's side.
   std::pair<Tokenizer, std::vector<int32_t>> with_added_tokens(std::span<const NewToken> tokens) const;
-  // The same tokenizer with another pad and eos; absent: as it was. Errors name an id that is no token.
-  Tokenizer with_named_ids(std::optional<int32_t> pad, std::optional<int32_t> eos) const;
+  // The same tokenizer with other tokens in these roles. Errors name a text that is no token.
+  Tokenizer with_named_tokens(std::span<const NamedToken> tokens) const;
 
   int64_t vocab_size() const;  // largest id + 1, added tokens included
   std::optional<int32_t> token_to_id(std::string_view token) const;
@@ -85,6 +91,7 @@ class Tokenizer {
   const Json& config() const;
   // What the user should know of the files: sections that are ignored and the like, a line each.
   const std::vector<std::string>& notes() const;
+  const TokenizerParts& parts() const;  // text/tokenizer/parts.h; for this folder
 
  private:
   friend class DecodeStream;

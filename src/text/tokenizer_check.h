@@ -1,5 +1,5 @@
 // What is known to break fine-tunes in the files of a tokenizer. Nothing is changed here: each finding is
-// told to the user, and repaired through Tokenizer::with_named_ids only where the configuration says so.
+// told to the user, and repaired through Tokenizer::with_named_tokens only where the configuration says so.
 //
 //   for (const TokenizerFinding& finding : check_tokenizer(tokenizer, {.embedding_rows = config.vocab_size}))
 //     warn("{}", finding.message);

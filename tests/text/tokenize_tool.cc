@@ -5,6 +5,9 @@
 //   the ids
 //                                             with their spans, the ids without special tokens, and both
 //                                             decoded
+//   tokenize_tool --write TOKENIZER DIRECTORY [TOKEN...]   writes tokenizer.json with these tokens added,
+//   every
+//                                             second one special
 //   tokenize_tool --bench TOKENIZER RECORDS   prints seconds: loading, encoding on one thread, on all, and
 //   the tokens
 #include <fmt/format.h>
@@ -17,6 +20,7 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_files.h"
 
 namespace {
 
@@ -110,7 +114,12 @@ void print_ids(const Tokenizer& tokenizer, const std::string& path) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc == 3) {
+    if (argc >= 4 && std::string(argv[1]) == "--write") {
+      std::vector<NewToken> tokens;
+      for (int i = 4; i < argc; ++i) tokens.push_back({argv[i], i % 2 == 1});
+      make_directories(argv[3]);
+      write_tokenizer(Tokenizer::from_path(argv[2]).with_added_tokens(tokens).first, argv[3]);
+    } else if (argc == 3) {
       print_ids(Tokenizer::from_path(argv[1]), argv[2]);
     } else if (argc == 4 && std::string(argv[1]) == "--bench") {
       bench(argv[2], argv[3]);

@@ -325,6 +325,9 @@ TEST(Protobuf, ReadsFieldsAndRefusesNonsense) {
 TEST(Base64, DecodesStrictly) {
   std::string out;
   EXPECT_TRUE(decode_base64("aGVsbG8=", out));
+  EXPECT_EQ(encode_base64("hello"), "aGVsbG8=");
+  EXPECT_EQ(encode_base64(std::string_view("\0\xFF\x80\x01", 4)), "AP+AAQ==");
+  EXPECT_EQ(encode_base64("abc") + encode_base64(""), "YWJj");
   EXPECT_EQ(out, "hello");
   EXPECT_TRUE(decode_base64("aGVsbG8", out));
   EXPECT_EQ(out, "hello");

@@ -355,9 +355,10 @@ TEST(TokenizerCheck, FindsWhatBreaksFineTunes) {
   const Tokenizer bad = load(file, Json::parse(R"({"eos_token": "</s>", "pad_token": "</s>"})", "config"));
   const TokenizerFinding finding = check_tokenizer(bad, {}).front();
   ASSERT_EQ(finding.suggested_id, 0);  // <unk>
-  EXPECT_EQ(bad.with_named_ids(finding.suggested_id, std::nullopt).pad_id(), 0);
-  EXPECT_EQ(bad.with_named_ids(finding.suggested_id, std::nullopt).eos_id(), 2);
-  EXPECT_THROW(bad.with_named_ids(123456, std::nullopt), UserError);
+  const std::vector<NamedToken> pad = {{"pad_token", bad.id_to_token(*finding.suggested_id)}};
+  EXPECT_EQ(bad.with_named_tokens(pad).pad_id(), 0);
+  EXPECT_EQ(bad.with_named_tokens(pad).eos_id(), 2);
+  EXPECT_THROW(bad.with_named_tokens(std::vector<NamedToken>{{"pad_token", "<none>"}}), UserError);
 }
 
 TEST(Tokenizer, NamedTokensComeFromTheConfig) {

@@ -12,7 +12,6 @@
 namespace serval {
 namespace {
 
-constexpr uint64_t kNoPair = ~uint64_t{0};
 constexpr int32_t kNoRank = std::numeric_limits<int32_t>::max();
 // Below this many symbols, looking through all of them beats a queue.
 constexpr size_t kFewSymbols = 32;

@@ -42,6 +42,7 @@ class BpeModel final : public TokenModel {
   void add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges);
 
   const TokenTable& vocabulary() const override { return vocabulary_; }
+  void write_json(std::string& out, const ModelJsonOptions& options) const override;
   bool reads_bytes() const override { return reads_bytes_; }
   void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
   size_t next_cut(std::string_view piece, size_t at) const override;
@@ -49,6 +50,7 @@ class BpeModel final : public TokenModel {
  private:
   struct Symbol;
   struct Scratch;
+  static constexpr uint64_t kNoPair = ~uint64_t{0};
   struct Merge {
     uint64_t pair;  // left id * 2^32 + right id; kNoPair: empty slot
     int32_t rank, id;

@@ -251,9 +251,7 @@ class DecoderSequence final : public Decoder {
   std::vector<std::unique_ptr<Decoder>> parts_;
 };
 
-}  // namespace
-
-std::unique_ptr<Decoder> make_decoder(const Json& value, const std::string& where) {
+std::unique_ptr<Decoder> make_unspelled(const Json& value, const std::string& where) {
   if (value.is_null()) return nullptr;
   const std::string& type = value.at("type").as_string();
   if (type == "ByteLevel") return std::make_unique<ByteLevelDecoder>();
@@ -287,6 +285,19 @@ std::unique_ptr<Decoder> make_decoder(const Json& value, const std::string& wher
     return std::make_unique<DecoderSequence>(std::move(parts));
   }
   fail("{}: the decoder '{}' is not supported", where, type);
+}
+
+}  // namespace
+
+Json byte_level_decoder() {
+  return Json(Json::Object{
+      {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}});
+}
+
+std::unique_ptr<Decoder> make_decoder(const Json& value, const std::string& where) {
+  std::unique_ptr<Decoder> made = make_unspelled(value, where);
+  if (made != nullptr) made->set_json(value);
+  return made;
 }
 
 }  // namespace serval

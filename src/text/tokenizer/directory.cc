@@ -58,7 +58,9 @@ TokenizerParts parts_from_file(const std::string& path, const TokenizerOptions& 
     const Json config = file_exists(config_path) ? Json::parse(read_file(config_path, 64 << 20), config_path)
                                                  : Json::object();
     if (!config.is_object()) fail("{}: expected an object, found a {}", config_path, config.type_name());
-    return parts_from_tokenizer_json(read_file(path, kMaxFileBytes), config, path);
+    TokenizerParts parts = parts_from_tokenizer_json(read_file(path, kMaxFileBytes), config, path);
+    parts.tokens_of_json_file = static_cast<int64_t>(parts.added_tokens.size());
+    return parts;
   }
   fail(
       "{}: not the name of a tokenizer file; known are tokenizer.json, tokenizer.model, tekken.json, "

@@ -96,6 +96,7 @@ class Reader {
  public:
   explicit Reader(const GgufMetadata& gguf) : gguf_(gguf), vocabulary_(read_vocabulary(gguf)) {
     parts_.where = gguf.where();
+    parts_.only_read_here = true;
   }
 
   TokenizerParts read() {
@@ -139,13 +140,13 @@ class Reader {
   // What goes around a text; `bos` and `eos` hold unless the file says otherwise.
   void read_ends(bool bos, bool eos, int64_t default_bos, int64_t default_eos) {
     const auto ids = [&](const char* flag, const char* name, bool otherwise,
-                         int64_t default_id) -> std::vector<int32_t> {
+                         int64_t default_id) -> std::vector<SpelledToken> {
       if (!gguf_.find_bool(key_of(flag)).value_or(otherwise)) return {};
       const int64_t id = role(name, default_id);
       if (id < 0)
         fail("{}: tokenizer.ggml.{} is true, but tokenizer.ggml.{}_token_id is missing", gguf_.where(), flag,
              name);
-      return {static_cast<int32_t>(id)};
+      return {{std::string(vocabulary_.tokens[static_cast<size_t>(id)]), static_cast<int32_t>(id)}};
     };
     parts_.post_processor = make_wrapping_post_processor(ids("add_bos_token", "bos", bos, default_bos),
                                                          ids("add_eos_token", "eos", eos, default_eos));
@@ -229,8 +230,11 @@ class Reader {
                     object({{"type", "ByteFallback"}}), object({{"type", "Fuse"}})}),
           gguf_.where());
     } else {
-      cuts.push_back(object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}));
-      parts_.decoder = make_decoder(object({{"type", "ByteLevel"}}), gguf_.where());
+      cuts.push_back(object({{"type", "ByteLevel"},
+                             {"add_prefix_space", false},
+                             {"trim_offsets", true},
+                             {"use_regex", false}}));
+      parts_.decoder = make_decoder(byte_level_decoder(), gguf_.where());
     }
     parts_.pre_tokenizer = make_pre_tokenizer(sequence("pretokenizers", std::move(cuts)), gguf_.where());
     add_special_tokens();
@@ -306,6 +310,7 @@ class Reader {
     name("pad_token", role("padding", 0));
     name("mask_token", role("mask", 103));
     parts_ = parts_from_word_pieces(source, std::move(config), gguf_.where());
+    parts_.only_read_here = true;
   }
 
   void read_chat_templates() {

@@ -210,9 +210,7 @@ class NormalizerSequence final : public Normalizer {
   std::vector<std::unique_ptr<Normalizer>> parts_;
 };
 
-}  // namespace
-
-std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string& where) {
+std::unique_ptr<Normalizer> make_unspelled(const Json& value, const std::string& where) {
   if (value.is_null()) return nullptr;
   const std::string& type = value.at("type").as_string();
   if (type == "NFC") return std::make_unique<UnicodeNormalizer>(UnicodeForm::kNfc);
@@ -247,6 +245,14 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string
   }
   if (type == "Precompiled") return make_precompiled_normalizer(value, where);
   fail("{}: the normalizer '{}' is not supported", where, type);
+}
+
+}  // namespace
+
+std::unique_ptr<Normalizer> make_normalizer(const Json& value, const std::string& where) {
+  std::unique_ptr<Normalizer> made = make_unspelled(value, where);
+  if (made != nullptr) made->set_json(value);
+  return made;
 }
 
 }  // namespace serval

@@ -7,11 +7,12 @@
 #include <string>
 
 #include "base/json.h"
+#include "text/tokenizer/json_part.h"
 #include "text/tokenizer/pieces.h"
 
 namespace serval {
 
-class Normalizer {
+class Normalizer : public JsonPart {
  public:
   virtual ~Normalizer() = default;
   virtual Piece apply(Pieces& pieces, const Piece& piece) const = 0;

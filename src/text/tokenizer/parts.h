@@ -31,6 +31,13 @@ struct TokenizerParts {
   Json config = Json::object();                         // tokenizer_config.json, or what stands for it
   std::vector<std::string> notes;                       // what the user should know of the file, a line each
   std::string where;                                    // the file, for errors
+  // The post-processor was made of add_bos_token and add_eos_token, and is made again where they or the
+  // tokens they mean change.
+  bool ends_as_configured = false;
+  // How many of added_tokens `where` holds, if that is a tokenizer.json; else -1.
+  int64_t tokens_of_json_file = -1;
+  bool only_read_here = false;  // transformers does not read a file of this kind
+  bool changed = false;         // tokens were added to the file's, or named
 };
 
 // Of a whole tokenizer.json. Errors name `where` and the section.

@@ -122,23 +122,13 @@ std::unique_ptr<PostProcessor> make_template(const Json& value, const std::strin
 }
 
 // BERT's and RoBERTa's "cls" and "sep": ["<s>", 0].
-int32_t named_id(const Json& value, const std::string& where) {
+SpelledToken spelled_token(const Json& value, const std::string& where) {
   const Json::Array& pair = value.as_array();
   if (pair.size() != 2) fail("{}: expected [token, id], found {}", where, value.dump());
-  return token_id(pair[1], where);
+  return {pair[0].as_string(), token_id(pair[1], where)};
 }
 
-}  // namespace
-
-std::unique_ptr<PostProcessor> make_wrapping_post_processor(std::vector<int32_t> before,
-                                                            std::vector<int32_t> behind) {
-  std::vector<TemplateProcessor::Part> parts(before.begin(), before.end());
-  parts.push_back(std::nullopt);
-  parts.insert(parts.end(), behind.begin(), behind.end());
-  return std::make_unique<TemplateProcessor>(std::move(parts));
-}
-
-std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std::string& where) {
+std::unique_ptr<PostProcessor> make_unspelled(const Json& value, const std::string& where) {
   if (value.is_null()) return nullptr;
   const std::string& type = value.at("type").as_string();
   if (type == "TemplateProcessing") return make_template(value, where);
@@ -149,8 +139,8 @@ std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std:
   } else if (type == "RobertaProcessing" || type == "BertProcessing") {
     if (type == "RobertaProcessing" && value.at("trim_offsets").as_bool())
       parts.push_back(std::make_unique<TrimProcessor>(value.at("add_prefix_space").as_bool()));
-    parts.push_back(
-        make_wrapping_post_processor({named_id(value.at("cls"), where)}, {named_id(value.at("sep"), where)}));
+    parts.push_back(make_wrapping_post_processor({spelled_token(value.at("cls"), where)},
+                                                 {spelled_token(value.at("sep"), where)}));
   } else if (type == "Sequence") {
     for (const Json& part : value.at("processors").as_array())
       if (auto processor = make_post_processor(part, where)) parts.push_back(std::move(processor));
@@ -158,6 +148,60 @@ std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std:
     fail("{}: the post-processor '{}' is not supported", where, type);
   }
   return std::make_unique<PostProcessorSequence>(std::move(parts));
+}
+
+}  // namespace
+
+std::unique_ptr<PostProcessor> make_wrapping_post_processor(const std::vector<SpelledToken>& before,
+                                                            const std::vector<SpelledToken>& behind) {
+  std::vector<TemplateProcessor::Part> parts;
+  Json special = Json::object();
+  const auto token = [&](Json& list, const SpelledToken& one, int type) {
+    Json reference = Json::object(), entry = Json::object();
+    reference.set("id", one.text);
+    reference.set("type_id", type);
+    entry.set("SpecialToken", std::move(reference));
+    list.push_back(std::move(entry));
+    Json listed = Json::object();
+    listed.set("id", one.text);
+    listed.set("ids", Json::Array{static_cast<int64_t>(one.id)});
+    listed.set("tokens", Json::Array{one.text});
+    special.set(one.text, std::move(listed));
+  };
+  const auto text = [&](Json& list, const char* name, int type) {
+    Json sequence = Json::object(), entry = Json::object();
+    sequence.set("id", name);
+    sequence.set("type_id", type);
+    entry.set("Sequence", std::move(sequence));
+    list.push_back(std::move(entry));
+  };
+  Json single = Json::array(), pair = Json::array();
+  const auto wrap = [&](Json& list, const char* name, int type) {
+    for (const SpelledToken& one : before) token(list, one, type);
+    text(list, name, type);
+    for (const SpelledToken& one : behind) token(list, one, type);
+  };
+  wrap(single, "A", 0);
+  wrap(pair, "A", 0);
+  wrap(pair, "B", 1);
+  for (const SpelledToken& one : before) parts.emplace_back(one.id);
+  parts.push_back(std::nullopt);
+  for (const SpelledToken& one : behind) parts.emplace_back(one.id);
+  auto made = std::make_unique<TemplateProcessor>(std::move(parts));
+  if (before.empty() && behind.empty()) return made;
+  Json json = Json::object();
+  json.set("type", "TemplateProcessing");
+  json.set("single", std::move(single));
+  json.set("pair", std::move(pair));
+  json.set("special_tokens", std::move(special));
+  made->set_json(std::move(json));
+  return made;
+}
+
+std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std::string& where) {
+  std::unique_ptr<PostProcessor> made = make_unspelled(value, where);
+  if (made != nullptr) made->set_json(value);
+  return made;
 }
 
 }  // namespace serval

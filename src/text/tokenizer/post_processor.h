@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "text/tokenizer/json_part.h"
 #include "text/tokenizer/pieces.h"
 
 namespace serval {
@@ -20,7 +21,7 @@ struct PlacedToken {
   std::string_view text;  // as the vocabulary spells it, or the stretch of text that an added token took
 };
 
-class PostProcessor {
+class PostProcessor : public JsonPart {
  public:
   virtual ~PostProcessor() = default;
   virtual void apply(std::string_view input, std::vector<PlacedToken>& tokens,
@@ -30,8 +31,12 @@ class PostProcessor {
 
 // nullptr for null. A type that is not supported is a UserError that names it.
 std::unique_ptr<PostProcessor> make_post_processor(const Json& value, const std::string& where);
-// One text between these ids, and nothing else.
-std::unique_ptr<PostProcessor> make_wrapping_post_processor(std::vector<int32_t> before,
-                                                            std::vector<int32_t> behind);
+// One text between these tokens, and nothing else.
+struct SpelledToken {
+  std::string text;
+  int32_t id;
+};
+std::unique_ptr<PostProcessor> make_wrapping_post_processor(const std::vector<SpelledToken>& before,
+                                                            const std::vector<SpelledToken>& behind);
 
 }  // namespace serval

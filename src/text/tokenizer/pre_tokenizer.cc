@@ -256,9 +256,7 @@ std::unique_ptr<PreTokenizer> make_metaspace(const Json& value, const std::strin
                                                  split == nullptr || split->is_null() || split->as_bool());
 }
 
-}  // namespace
-
-std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& value, const std::string& where) {
+std::unique_ptr<PreTokenizer> make_unspelled(const Json& value, const std::string& where) {
   if (value.is_null()) return nullptr;
   const std::string& type = value.at("type").as_string();
   if (type == "ByteLevel") {
@@ -306,6 +304,14 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& value, const std::s
     return std::make_unique<PreTokenizerSequence>(std::move(parts));
   }
   fail("{}: the pre-tokenizer '{}' is not supported", where, type);
+}
+
+}  // namespace
+
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& value, const std::string& where) {
+  std::unique_ptr<PreTokenizer> made = make_unspelled(value, where);
+  if (made != nullptr) made->set_json(value);
+  return made;
 }
 
 }  // namespace serval

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "text/tokenizer/json_part.h"
 #include "text/tokenizer/pieces.h"
 #include "text/tokenizer/word_patterns.h"
 
@@ -19,13 +20,15 @@ struct WordScan {
   bool byte_level = false;     // the words are byte_level pieces
 };
 
-class PreTokenizer {
+class PreTokenizer : public JsonPart {
  public:
   virtual ~PreTokenizer() = default;
   virtual void apply(Pieces& pieces) const = 0;
   // Where it gives a scan, that cuts a piece of plain text as apply() does.
   virtual WordScan scan() const { return {}; }
   virtual bool only_marks_bytes() const { return false; }  // makes pieces byte_level and nothing else
+  // Makes pieces that are tokens already; a model that reads json()'s cuts must take them whole.
+  virtual bool finds_tokens() const { return false; }
 };
 
 // nullptr for null. A type that is not supported is a UserError that names it.

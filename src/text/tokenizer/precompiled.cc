@@ -165,16 +165,12 @@ class SentencePieceNormalizer final : public Normalizer {
 
 }  // namespace
 
-std::unique_ptr<Normalizer> make_precompiled_normalizer(Charsmap map) {
-  return std::make_unique<PrecompiledNormalizer>(std::move(map));
-}
-
 std::unique_ptr<Normalizer> make_precompiled_normalizer(const Json& value, const std::string& where) {
   const Json* text = value.find("precompiled_charsmap");
   std::string bytes;
   if (text == nullptr || !text->is_string() || !decode_base64(text->as_string(), bytes))
     fail("{}: precompiled_charsmap is not base64", where);
-  return make_precompiled_normalizer(Charsmap::from_bytes(bytes, where));
+  return std::make_unique<PrecompiledNormalizer>(Charsmap::from_bytes(bytes, where));
 }
 
 std::unique_ptr<Normalizer> make_sentencepiece_normalizer(SentencePieceRules rules) {

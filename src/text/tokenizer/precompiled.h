@@ -1,6 +1,6 @@
 // Normalizers with SentencePiece's precompiled rules.
 //
-//   auto normalizer = make_precompiled_normalizer(Charsmap::from_bytes(bytes, where));
+//   auto normalizer = make_precompiled_normalizer(json.at("normalizer"), where);
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -13,10 +13,8 @@
 
 namespace serval {
 
-// The "Precompiled" normalizer of a tokenizer.json: a rule is applied to a whole grapheme of less than six
-// bytes, else to each of its characters.
-std::unique_ptr<Normalizer> make_precompiled_normalizer(Charsmap map);
-// {"precompiled_charsmap": base64}
+// The "Precompiled" normalizer of a tokenizer.json, {"precompiled_charsmap": base64}: a rule is applied to a
+// whole grapheme of less than six bytes, else to each of its characters.
 std::unique_ptr<Normalizer> make_precompiled_normalizer(const Json& value, const std::string& where);
 
 // What SentencePiece itself (and llama.cpp for its Unigram models) does to a text.

@@ -74,6 +74,7 @@ Json byte_level_split(std::string_view pattern) {
   split.set("invert", false);
   bytes.set("type", "ByteLevel");
   bytes.set("add_prefix_space", false);
+  bytes.set("trim_offsets", true);
   bytes.set("use_regex", false);
   sequence.set("type", "Sequence");
   sequence.set("pretokenizers", Json::Array{std::move(split), std::move(bytes)});
@@ -89,7 +90,7 @@ void fill_byte_level(TokenizerParts& parts, TokenTable vocabulary, std::string_v
       *model, [](int32_t id) { return id; }, parts.where);
   parts.model = std::move(model);
   parts.pre_tokenizer = make_pre_tokenizer(byte_level_split(pattern), parts.where);
-  parts.decoder = make_decoder(Json(Json::Object{{"type", "ByteLevel"}}), parts.where);
+  parts.decoder = make_decoder(byte_level_decoder(), parts.where);
 }
 
 AddedToken special_token(std::string content, int64_t id) {
@@ -126,6 +127,7 @@ TokenizerParts parts_from_tiktoken(std::string_view bytes, const TiktokenOptions
                                    const TokenizerSettings& settings, const std::string& path) {
   TokenizerParts parts;
   parts.where = path;
+  parts.only_read_here = true;
   parts.config = settings.config;
   TokenTable vocabulary = read_ranks(bytes, path);
   const int64_t ranks = vocabulary.id_end();
@@ -164,6 +166,7 @@ TokenizerParts parts_from_tekken(std::string_view bytes, const TokenizerSettings
     fail("{}: \"vocab\" is missing or no list; this is no tekken file", path);
   TokenizerParts parts;
   parts.where = path;
+  parts.only_read_here = true;
   parts.config = settings.config;
   const Json config = section(root, "config", path);
   return in_section(path, [&] {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "text/tokenizer/bpe.h"
@@ -55,6 +56,8 @@ class SymbolSplitter final : public PreTokenizer {
     });
   }
 
+  bool finds_tokens() const override { return true; }
+
  private:
   ByteTrie symbols_;
 };
@@ -73,9 +76,59 @@ Json decoder_json(const SentencePieceModel& model, bool strips_first, bool byte_
   steps += R"(, {"type": "Fuse"})";
   if (strips_first)
     steps += model.treat_whitespace_as_suffix
-                 ? R"(, {"type": "Strip", "content": " ", "start": 0, "stop": 1})"
+                 // `tokenizers` 0.23 breaks down where "Strip" takes the end of an empty text.
+                 ? R"(, {"type": "Replace", "pattern": {"Regex": " \\z"}, "content": ""})"
                  : R"(, {"type": "Strip", "content": " ", "start": 1, "stop": 0})";
   return Json::parse(R"({"type": "Sequence", "decoders": [)" + steps + "]}", "decoder");
+}
+
+Json precompiled_json(const SentencePieceModel& model) {
+  return Json(Json::Object{{"type", "Precompiled"}, {"precompiled_charsmap", encode_base64(model.charsmap)}});
+}
+
+Json replace_json(const char* pattern_kind, const char* pattern, const char* content) {
+  return Json(Json::Object{
+      {"type", "Replace"}, {"pattern", Json(Json::Object{{pattern_kind, pattern}})}, {"content", content}});
+}
+
+// SentencePiece's rules as the steps of a tokenizer.json. `Precompiled` applies the same rules to graphemes
+// instead of to the longest match, and knows no symbols that are kept from them.
+Json rules_json(const SentencePieceModel& model) {
+  const char* space = model.escape_whitespaces ? "\xE2\x96\x81" : " ";
+  Json::Array steps;
+  if (!model.charsmap.empty()) steps.push_back(precompiled_json(model));
+  if (model.remove_extra_whitespaces) {
+    steps.push_back(replace_json("Regex", R"(\A +| +\z)", ""));
+    steps.push_back(replace_json("Regex", " {2,}", " "));
+  }
+  if (model.add_dummy_prefix && !model.treat_whitespace_as_suffix)
+    steps.push_back(Json(Json::Object{{"type", "Prepend"}, {"prepend", space}}));
+  if (model.escape_whitespaces) steps.push_back(replace_json("String", " ", space));
+  if (model.add_dummy_prefix && model.treat_whitespace_as_suffix)
+    steps.push_back(replace_json("Regex", R"((?<=[\s\S])\z)", space));
+  if (steps.empty()) return {};
+  return Json(Json::Object{{"type", "Sequence"}, {"normalizers", std::move(steps)}});
+}
+
+// A cut around every symbol, the longest first.
+Json symbols_json(const SentencePieceModel& model) {
+  std::vector<std::string> symbols;
+  for (const Piece_& piece : model.pieces)
+    if (piece.type == PieceType::kUserDefined) symbols.push_back(piece.text);
+  std::stable_sort(symbols.begin(), symbols.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
+  std::string pattern;
+  for (const std::string& symbol : symbols) {
+    if (!pattern.empty()) pattern += '|';
+    for (const char c : symbol) {
+      if (std::string_view("\\^$.[]|()?*+{}-#&~ ").find(c) != std::string_view::npos) pattern += '\\';
+      pattern += c;
+    }
+  }
+  return Json(Json::Object{{"type", "Split"},
+                           {"pattern", Json(Json::Object{{"Regex", pattern}})},
+                           {"behavior", "Isolated"},
+                           {"invert", false}});
 }
 
 void add_symbols(const SentencePieceModel& model, TokenizerParts& parts, bool user_defined) {
@@ -171,8 +224,7 @@ void fill_as_t5(const SentencePieceModel& model, TokenizerParts& parts) {
   SentencePieceModel plain = model;
   plain.byte_fallback = false;
   parts.model = make_unigram_model(plain, UnigramReference::kTokenizers, parts.where);
-  if (!model.charsmap.empty())
-    parts.normalizer = make_precompiled_normalizer(Charsmap::from_bytes(model.charsmap, parts.where));
+  if (!model.charsmap.empty()) parts.normalizer = make_normalizer(precompiled_json(model), parts.where);
   parts.pre_tokenizer = make_pre_tokenizer(
       Json(Json::Object{{"type", "Sequence"},
                         {"pretokenizers", Json(Json::Array{Json(Json::Object{{"type", "WhitespaceSplit"}}),
@@ -201,7 +253,11 @@ void fill_as_sentencepiece(const SentencePieceModel& model, TokenizerParts& part
   } else {
     parts.model = make_bpe_model(model, parts.where);
     ByteTrie symbols = user_defined_symbols(model);
-    if (!symbols.empty()) parts.pre_tokenizer = std::make_unique<SymbolSplitter>(std::move(symbols));
+    if (!symbols.empty()) {
+      auto splitter = std::make_unique<SymbolSplitter>(std::move(symbols));
+      splitter->set_json(symbols_json(model));
+      parts.pre_tokenizer = std::move(splitter);
+    }
   }
   parts.decoder = make_decoder(decoder_json(model, model.add_dummy_prefix, model.byte_fallback), parts.where);
   add_symbols(model, parts, false);
@@ -275,12 +331,14 @@ std::unique_ptr<TokenModel> make_bpe_model(const SentencePieceModel& model, cons
 }
 
 std::unique_ptr<Normalizer> make_normalizer(const SentencePieceModel& model, const std::string& where) {
-  return make_sentencepiece_normalizer({.charsmap = Charsmap::from_bytes(model.charsmap, where),
-                                        .kept = user_defined_symbols(model),
-                                        .add_dummy_prefix = model.add_dummy_prefix,
-                                        .remove_extra_whitespaces = model.remove_extra_whitespaces,
-                                        .escape_whitespaces = model.escape_whitespaces,
-                                        .whitespace_as_suffix = model.treat_whitespace_as_suffix});
+  auto made = make_sentencepiece_normalizer({.charsmap = Charsmap::from_bytes(model.charsmap, where),
+                                             .kept = user_defined_symbols(model),
+                                             .add_dummy_prefix = model.add_dummy_prefix,
+                                             .remove_extra_whitespaces = model.remove_extra_whitespaces,
+                                             .escape_whitespaces = model.escape_whitespaces,
+                                             .whitespace_as_suffix = model.treat_whitespace_as_suffix});
+  made->set_json(rules_json(model));
+  return made;
 }
 
 TokenizerParts parts_from_sentencepiece(const SentencePieceModel& model, const TokenizerSettings& settings,
@@ -313,7 +371,8 @@ TokenizerParts parts_from_sentencepiece(const SentencePieceModel& model, const T
   if (name == "T5Tokenizer" && !bpe) {
     const auto eos = std::find_if(parts.added_tokens.begin(), parts.added_tokens.end(),
                                   [](const AddedToken& token) { return token.content == "</s>"; });
-    if (eos != parts.added_tokens.end()) parts.post_processor = make_wrapping_post_processor({}, {eos->id});
+    if (eos != parts.added_tokens.end())
+      parts.post_processor = make_wrapping_post_processor({}, {{eos->content, eos->id}});
   }
   return parts;
 }

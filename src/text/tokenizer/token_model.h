@@ -6,7 +6,10 @@
 //   model->vocabulary().text(tokens[0].id);
 #pragma once
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "text/tokenizer/token_table.h"
@@ -16,6 +19,14 @@ namespace serval {
 struct ModelToken {
   int32_t id;
   uint32_t begin, end;  // bytes of the piece
+};
+
+// What a tokenizer.json wants of the model beyond the model itself.
+struct ModelJsonOptions {
+  // Tokens that the vocabulary gets although the model does not know them: added tokens whose ids a reader
+  // would not find otherwise.
+  std::span<const std::pair<std::string, int32_t>> more_tokens{};
+  bool takes_whole_pieces = false;  // a piece that is a token is taken whole
 };
 
 class TokenModel {
@@ -30,6 +41,8 @@ class TokenModel {
   virtual size_t next_cut(std::string_view piece, [[maybe_unused]] size_t at) const { return piece.size(); }
   virtual const TokenTable& vocabulary() const = 0;
   virtual bool reads_bytes() const { return false; }
+  // Appends the "model" section of a tokenizer.json.
+  virtual void write_json(std::string& out, const ModelJsonOptions& options) const = 0;
 };
 
 }  // namespace serval

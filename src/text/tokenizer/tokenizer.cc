@@ -161,10 +161,13 @@ Tokenizer Tokenizer::from_parts(TokenizerParts parts) {
              value->dump());
       return value->as_bool();
     };
-    std::vector<int32_t> before, behind;
-    if (adds("add_bos_token") && impl->bos) before.push_back(*impl->bos);
-    if (adds("add_eos_token") && impl->eos) behind.push_back(*impl->eos);
-    impl->parts.post_processor = make_wrapping_post_processor(std::move(before), std::move(behind));
+    std::vector<SpelledToken> before, behind;
+    if (adds("add_bos_token") && impl->bos)
+      before.push_back({*config_token(config, "bos_token"), *impl->bos});
+    if (adds("add_eos_token") && impl->eos)
+      behind.push_back({*config_token(config, "eos_token"), *impl->eos});
+    impl->parts.post_processor = make_wrapping_post_processor(before, behind);
+    impl->parts.ends_as_configured = true;
   }
   return Tokenizer(std::move(impl));
 }
@@ -249,25 +252,26 @@ std::pair<Tokenizer, std::vector<int32_t>> Tokenizer::with_added_tokens(
     if (!id && next > TokenTable::kMaxId) fail("{}: no id is left for '{}'", parts.where, token.content);
     if (!id) id = static_cast<int32_t>(next++);
     ids.push_back(*id);
-    // A special token is not looked for in the normalized text, as in transformers.
+    // They are looked for in the text as it is written: what normalizes it may change a token too.
     if (impl_->added.id_of(token.content) < 0)
       parts.added_tokens.push_back(
-          {.id = *id, .content = token.content, .normalized = !token.special, .special = token.special});
+          {.id = *id, .content = token.content, .normalized = false, .special = token.special});
   }
-  return {from_parts(std::move(parts)).with_named_ids(impl_->pad, impl_->eos), std::move(ids)};
+  parts.changed = true;
+  return {from_parts(std::move(parts)), std::move(ids)};
 }
 
-Tokenizer Tokenizer::with_named_ids(std::optional<int32_t> pad, std::optional<int32_t> eos) const {
-  auto impl = std::make_unique<Impl>(*impl_);
-  const auto set = [&](std::optional<int32_t>& named, std::optional<int32_t> id, const char* what) {
-    if (!id) return;
-    if (impl_->added.find(*id) == nullptr && !impl_->parts.model->vocabulary().has_id(*id))
-      fail("{}: the id {} cannot be the {} token: it is no token", impl_->parts.where, *id, what);
-    named = id;
-  };
-  set(impl->pad, pad, "pad");
-  set(impl->eos, eos, "eos");
-  return Tokenizer(std::move(impl));
+Tokenizer Tokenizer::with_named_tokens(std::span<const NamedToken> tokens) const {
+  TokenizerParts parts = impl_->parts;
+  for (const NamedToken& token : tokens) {
+    if (!token_to_id(token.content))
+      fail("{}: {} cannot be the {}: it is no token; add it first (new_special_tokens)", parts.where,
+           in_quotes(token.content), token.role);
+    parts.config.set(token.role, token.content);
+    parts.changed = true;
+  }
+  if (parts.ends_as_configured) parts.post_processor = nullptr;
+  return from_parts(std::move(parts));
 }
 
 int64_t Tokenizer::vocab_size() const {
@@ -299,6 +303,10 @@ std::optional<int32_t> Tokenizer::pad_id() const {
 }
 const Json& Tokenizer::config() const {
   return impl_->parts.config;
+}
+
+const TokenizerParts& Tokenizer::parts() const {
+  return impl_->parts;
 }
 
 const std::vector<std::string>& Tokenizer::notes() const {

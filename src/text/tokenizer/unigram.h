@@ -39,6 +39,7 @@ class UnigramModel final : public TokenModel {
   // Neighbouring unknown characters are one token.
   void tokenize(std::string_view text, bool byte_level, std::vector<ModelToken>& out) const override;
   const TokenTable& vocabulary() const override { return vocabulary_; }
+  void write_json(std::string& out, const ModelJsonOptions& options) const override;
 
  private:
   template <class Score>

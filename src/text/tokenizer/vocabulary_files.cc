@@ -129,8 +129,10 @@ bool flag_or(const Json& config, std::string_view key, bool otherwise) {
 }
 
 Json pre_tokenizer_of(const ByteLevelClass& one, bool prefix_space) {
-  Json bytes = object(
-      {{"type", "ByteLevel"}, {"add_prefix_space", prefix_space}, {"use_regex", one.pattern == nullptr}});
+  Json bytes = object({{"type", "ByteLevel"},
+                       {"add_prefix_space", prefix_space},
+                       {"trim_offsets", true},
+                       {"use_regex", one.pattern == nullptr}});
   Json first;
   if (one.pattern != nullptr)
     first = object({{"type", "Split"},
@@ -142,13 +144,13 @@ Json pre_tokenizer_of(const ByteLevelClass& one, bool prefix_space) {
   return object({{"type", "Sequence"}, {"pretokenizers", Json::Array{std::move(first), std::move(bytes)}}});
 }
 
-// The id of a role of the config that some file gave, or an error.
-int32_t id_of_role(const TokenizerParts& parts, std::string_view role) {
+// The token of a role of the config that some file gave, as post-processors name it: [text, id]; or an error.
+Json token_of_role(const TokenizerParts& parts, std::string_view role) {
   const Json* value = parts.config.find(role);
   if (value != nullptr && value->is_object()) value = value->find("content");
   const std::string content = value != nullptr && value->is_string() ? value->as_string() : "";
   for (const AddedToken& token : parts.added_tokens)
-    if (token.content == content) return token.id;
+    if (token.content == content) return Json(Json::Array{content, static_cast<int64_t>(token.id)});
   fail("{}: {} is {}, which is no token", parts.where, role, in_quotes(content));
 }
 
@@ -168,16 +170,13 @@ TokenizerParts parts_from_vocabulary_and_merges(const std::string& vocabulary_pa
   const bool prefix_space = flag_or(parts.config, "add_prefix_space", false);
   if (one.nfc) parts.normalizer = make_normalizer(object({{"type", "NFC"}}), parts.where);
   parts.pre_tokenizer = make_pre_tokenizer(pre_tokenizer_of(one, prefix_space), parts.where);
-  parts.decoder = make_decoder(object({{"type", "ByteLevel"}}), parts.where);
+  parts.decoder = make_decoder(byte_level_decoder(), parts.where);
   add_configured_tokens(parts);
   if (one.roberta) {
-    const auto pair = [&](const char* role) {
-      return Json(Json::Array{"", static_cast<int64_t>(id_of_role(parts, role))});
-    };
     parts.post_processor =
         make_post_processor(object({{"type", "RobertaProcessing"},
-                                    {"sep", pair("sep_token")},
-                                    {"cls", pair("cls_token")},
+                                    {"sep", token_of_role(parts, "sep_token")},
+                                    {"cls", token_of_role(parts, "cls_token")},
                                     {"trim_offsets", flag_or(parts.config, "trim_offsets", true)},
                                     {"add_prefix_space", prefix_space}}),
                             parts.where);
@@ -212,8 +211,10 @@ TokenizerParts parts_from_word_pieces(const WordPieceSource& source, Json config
                            std::to_string(source.max_word_characters) + R"(,"vocab":{)" + vocabulary + "}}}";
   TokenizerParts parts = parts_from_tokenizer_json(file, config, where);
   add_configured_tokens(parts);
-  parts.post_processor =
-      make_wrapping_post_processor({id_of_role(parts, "cls_token")}, {id_of_role(parts, "sep_token")});
+  parts.post_processor = make_post_processor(object({{"type", "BertProcessing"},
+                                                     {"sep", token_of_role(parts, "sep_token")},
+                                                     {"cls", token_of_role(parts, "cls_token")}}),
+                                             parts.where);
   return parts;
 }
 

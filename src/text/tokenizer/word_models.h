@@ -18,6 +18,7 @@ class WordLevelModel final : public TokenModel {
   WordLevelModel(TokenTable vocabulary, std::string unk_token, std::string where)
       : vocabulary_(std::move(vocabulary)), unk_token_(std::move(unk_token)), where_(std::move(where)) {}
   const TokenTable& vocabulary() const override { return vocabulary_; }
+  void write_json(std::string& out, const ModelJsonOptions& options) const override;
   // A word that is not known, where the vocabulary has no unknown token, is a UserError.
   void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
 
@@ -37,6 +38,7 @@ class WordPieceModel final : public TokenModel {
   WordPieceModel(TokenTable vocabulary, WordPieceOptions options, std::string where)
       : vocabulary_(std::move(vocabulary)), options_(std::move(options)), where_(std::move(where)) {}
   const TokenTable& vocabulary() const override { return vocabulary_; }
+  void write_json(std::string& out, const ModelJsonOptions& options) const override;
   // A word that cannot be put together is one unknown token, or a UserError where there is none.
   void tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const override;
 
