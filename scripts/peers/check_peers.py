@@ -17,12 +17,14 @@ import fixtures
 import invariances
 import stories
 import texts
+import vocabulary
 from report import Report
 from tools import Tools
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SECTIONS = {
     "exports": exports.check,
+    "vocabulary": vocabulary.check,
     "fixtures": fixtures.check,
     "qwen_adapter": fixtures.check_qwen_adapter,
     "stories": stories.check,

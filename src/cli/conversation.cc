@@ -81,11 +81,12 @@ Conversationalist::Conversationalist(const Settings& settings)
                                .ignored_config_keys = settings.texts("ignore_config_key")})),
       check_nan_(settings.flag("check_nan")) {
   set_num_threads(static_cast<int>(settings.integer_or("num_threads", 0)));
-  const std::string named = settings.text_or("tokenizer_name_or_path", "");
-  TextTools tools = open_text_tools({.tokenizer = named.empty() ? model_.directory() : resolve_model(named),
-                                     .chat_template = settings.text_or("chat_template", ""),
-                                     .adapter = settings.text_or("adapter", ""),
-                                     .with_fingerprint = false});
+  TextTools tools =
+      open_text_tools({.tokenizer = tokenizer_path(settings.text_or("tokenizer_name_or_path", ""),
+                                                   model_.directory(), settings.text_or("adapter", "")),
+                       .chat_template = settings.text_or("chat_template", ""),
+                       .adapter = settings.text_or("adapter", ""),
+                       .with_fingerprint = false});
   tokenizer_ = std::move(tools.tokenizer);
   template_ = std::move(tools.chat_template);
   sampling_.temperature = settings.number("temperature");

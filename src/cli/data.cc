@@ -82,7 +82,8 @@ DataSetup data_setup(const Settings& given) {
   DataSetup setup{config,
                   open_text_tools({.tokenizer = directory,
                                    .chat_template = config.chat_template,
-                                   .adapter = config.adapter_name_or_path}),
+                                   .adapter = config.adapter_name_or_path,
+                                   .changes = tokenizer_changes(config)}),
                   model.empty() ? directory : resolve_model(model), read_options_of(config)};
   setup.options.fingerprint = setup.tools.fingerprint;
   return setup;

@@ -18,9 +18,9 @@ int run_eval(const Arguments& arguments) {
                                              .adapter = s.text_or("adapter", ""),
                                              .dtype = s.text("dtype"),
                                              .ignored_config_keys = s.texts("ignore_config_key")});
-  const std::string named = s.text_or("tokenizer_name_or_path", "");
   const TextTools tools =
-      open_text_tools({.tokenizer = named.empty() ? model.directory() : resolve_model(named),
+      open_text_tools({.tokenizer = tokenizer_path(s.text_or("tokenizer_name_or_path", ""), model.directory(),
+                                                   s.text_or("adapter", "")),
                        .chat_template = s.text_or("chat_template", ""),
                        .adapter = s.text_or("adapter", "")});
   DatasetReadOptions read = read_options_of(partial_config(s));

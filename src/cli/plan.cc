@@ -36,6 +36,7 @@ Json plan_json(const TrainingSetup& setup, const PlanNumbers& n) {
   for (const MemoryRow& row : n.memory.rows) memory.set(row.kind, Json(row.bytes));
   Json json = Json::object();
   json.set("parameters", Json(setup.model.config().parameter_count()));
+  json.set("vocab_size", Json(setup.model.config().vocab_size));
   json.set("trained_parameters", Json(setup.plan.trained_parameters()));
   json.set("recompute", Json(name_of(setup.plan.options.memory.recompute)));
   json.set("recomputed_flops", Json(recomputed_flops(setup.plan.train)));
@@ -61,6 +62,7 @@ std::string plan_text(const TrainingSetup& setup, const PlanNumbers& n) {
                   human_count(static_cast<double>(parameters)), human_count(static_cast<double>(trained)),
                   100.0 * static_cast<double>(trained) / static_cast<double>(parameters),
                   name_of(setup.model.compute()), name_of(setup.plan.options.memory.recompute));
+  if (!setup.vocabulary.empty()) text += fmt::format("vocabulary: {}\n", setup.vocabulary);
   if (setup.plan.options.memory.recompute != Recompute::none)
     text += fmt::format("recompute: {}\n", describe_recompute(setup.plan.train));
   for (const MemoryRow& row : n.memory.rows)

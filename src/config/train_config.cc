@@ -1,5 +1,7 @@
 #include "config/train_config.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "config/train_keys.h"
 
@@ -101,7 +103,7 @@ void check_adapter(const Settings& s) {
     conflict(s, "adapter_name_or_path", "init", "an adapter belongs to a checkpoint, not to random weights");
   for (const char* name :
        {"lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_exclude_modules", "use_rslora",
-        "lora_rank_pattern", "lora_alpha_pattern", "lora_layers_to_transform"}) {
+        "lora_rank_pattern", "lora_alpha_pattern", "lora_layers_to_transform", "lora_modules_to_save"}) {
     if (!s.changed(name)) continue;
     if (!lora) conflict(s, name, "use_peft", "no adapter is trained; remove it or set use_peft: true");
     if (has_adapter && std::string_view(name) != "lora_dropout")
@@ -110,6 +112,27 @@ void check_adapter(const Settings& s) {
   if (lora && s.texts("lora_target_modules").empty())
     fail_usage("{}: lora_target_modules is empty, expected module names or all-linear",
                s.source("lora_target_modules"));
+}
+
+void check_vocabulary(const Settings& s) {
+  constexpr std::string_view kRoles[] = {"bos_token", "eos_token", "pad_token", "unk_token"};
+  for (const auto& [role, token] : s.value("special_tokens").as_object()) {
+    if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles))
+      fail_usage(
+          "{}: special_tokens: '{}' is none of bos_token, eos_token, pad_token, unk_token; other special "
+          "tokens are new_special_tokens",
+          s.source("special_tokens"), role);
+    if (token.as_string().empty())
+      fail_usage("{}: special_tokens: {} is empty, expected a token", s.source("special_tokens"), role);
+    const bool twice = s.table().find(role) != nullptr && !empty_text(s, role);
+    if (twice && s.text(role) != token.as_string())
+      conflict(s, role, "special_tokens", "they name two tokens; keep one");
+  }
+  for (const char* name : {"new_tokens", "new_special_tokens"})
+    for (const std::string& token : s.texts(name))
+      if (token.empty()) fail_usage("{}: {}: an empty text is no token", s.source(name), name);
+  if (s.changed("new_token_interpolation") && s.text("new_token_init") != "interpolation")
+    conflict(s, "new_token_interpolation", "new_token_init", "the mean mixes nothing; set interpolation");
 }
 
 // The entries of `from` as objects, with the keys that hold for all of them where they say nothing
@@ -252,6 +275,7 @@ ResolvedTrain resolve_train(const Settings& settings, bool needs_dataset) {
     conflict(s, "stochastic_rounding", "optim",
              "adamw_torch updates f32 weights; take adamw_8bit or adamw_bf16");
   check_adapter(s);
+  check_vocabulary(s);
   resolve_recompute(s);
   resolve_evaluation(s);
 

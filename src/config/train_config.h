@@ -27,6 +27,14 @@ struct TrainConfig {
   std::string tokenizer_name_or_path;  // "" : beside the model
   std::string chat_template;           // a built-in name or a file; "": the tokenizer's own
   std::string dtype;                   // auto, bfloat16, float32
+  std::vector<std::string> new_tokens, new_special_tokens;
+  Names special_tokens;              // "pad_token" and the like -> a token, added where there is none
+  std::string eos_token, pad_token;  // tokens that there are; "": as they are
+  bool resize_vocab = false;
+  int64_t resize_vocab_to_multiple_of = 1;
+  std::string new_token_init;  // mean, interpolation
+  double new_token_interpolation = 0;
+  bool fix_untrained_tokens = false;
   std::vector<std::string> ignore_config_key;
 
   // data
@@ -63,6 +71,7 @@ struct TrainConfig {
   int64_t per_device_eval_batch_size = 0;
   int64_t gradient_accumulation_steps = 0;
   double learning_rate = 0;
+  std::optional<double> embedding_learning_rate;
   std::string lr_scheduler_type;
   std::optional<double> warmup_ratio;  // where set, warmup_steps is 0
   int64_t warmup_steps = 0;
@@ -86,6 +95,7 @@ struct TrainConfig {
   bool use_rslora = false;
   Patterns lora_rank_pattern, lora_alpha_pattern;
   std::vector<int64_t> lora_layers_to_transform;  // empty: all
+  std::vector<std::string> lora_modules_to_save;  // ends of names of modules
   std::string adapter_name_or_path;
   std::vector<std::string> trainable, frozen;
   bool merge = true;

@@ -55,6 +55,74 @@ std::vector<TrainRow> make_rows() {
        .meaning = "Keys of the model's config.json to disregard although they are unknown.",
        .aliases = {"ignore_config_keys"}});
 
+  section = "vocabulary";
+  row(&C::new_tokens,
+      {.name = "new_tokens",
+       .kind = Kind::texts,
+       .fallback = Json::array(),
+       .meaning =
+           "Tokens to add, each a word that is kept whole; embeddings and head get the rows they need.",
+       .origin = "Unsloth",
+       .aliases = {"tokens", "add_tokens"}});
+  row(&C::new_special_tokens, {.name = "new_special_tokens",
+                               .kind = Kind::texts,
+                               .fallback = Json::array(),
+                               .meaning = "The same for special tokens, which generated text leaves out.",
+                               .origin = "LLaMA-Factory",
+                               .aliases = {"add_special_tokens", "additional_special_tokens"}});
+  row(&C::special_tokens,
+      {.name = "special_tokens",
+       .kind = Kind::names,
+       .fallback = Json::object(),
+       .meaning = "Names bos_token, eos_token, pad_token and unk_token; one that is no token yet is added.",
+       .origin = "Axolotl"});
+  row(&C::eos_token, {.name = "eos_token",
+                      .meaning = "The token that ends a text; it must be there or be added.",
+                      .origin = "TRL",
+                      .unset = "the tokenizer's"});
+  row(&C::pad_token,
+      {.name = "pad_token",
+       .meaning = "The token that fills up rows elsewhere (Serval never pads); it must be there or be added.",
+       .origin = "TRL",
+       .unset = "the tokenizer's"});
+  row(&C::new_token_init,
+      {.name = "new_token_init",
+       .fallback = "mean",
+       .meaning =
+           "What the rows of new tokens begin as: the mean of all trained rows, or a mixture of it with "
+           "the mean of the tokens that spelled the new one before.",
+       .origin = "Unsloth",
+       .aliases = {"new_tokens_method"},
+       .choices = {"mean", "interpolation"}});
+  row(&C::new_token_interpolation, {.name = "new_token_interpolation",
+                                    .kind = Kind::number,
+                                    .fallback = 0.5,
+                                    .meaning = "With interpolation, the share of the tokens that spelled it.",
+                                    .origin = "Unsloth",
+                                    .minimum = 0,
+                                    .maximum = 1});
+  row(&C::resize_vocab,
+      {.name = "resize_vocab",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning =
+           "Give every token of the tokenizer a row where the model has fewer; new tokens always get one. "
+           "Rows that are too many stay.",
+       .origin = "LLaMA-Factory"});
+  row(&C::resize_vocab_to_multiple_of, {.name = "resize_vocab_to_multiple_of",
+                                        .kind = Kind::integer,
+                                        .fallback = 1,
+                                        .meaning = "Round the number of rows up to a multiple of this.",
+                                        .minimum = 1,
+                                        .maximum = 65536});
+  row(&C::fix_untrained_tokens,
+      {.name = "fix_untrained_tokens",
+       .kind = Kind::flag,
+       .fallback = false,
+       .meaning =
+           "Rows of zeros in embeddings and head, which nobody trained, become the mean of the trained.",
+       .origin = "Unsloth"});
+
   section = "data";
   row(&C::dataset,
       {.name = "dataset",
@@ -289,6 +357,15 @@ std::vector<TrainRow> make_rows() {
                           .minimum = 0,
                           .maximum = 100,
                           .unset = "0.0002 with LoRA, 2e-05 without"});
+  row(&C::embedding_learning_rate,
+      {.name = "embedding_learning_rate",
+       .kind = Kind::number,
+       .meaning = "Peak learning rate of embeddings and head, where they train in full.",
+       .origin = "Unsloth",
+       .aliases = {"embedding_lr"},
+       .minimum = 0,
+       .maximum = 100,
+       .unset = "learning_rate"});
   row(&C::lr_scheduler_type,
       {.name = "lr_scheduler_type",
        .fallback = "linear",
@@ -469,6 +546,15 @@ std::vector<TrainRow> make_rows() {
                                      .aliases = {"layers_to_transform", "peft_layers_to_transform"},
                                      .minimum = 0,
                                      .maximum = 100000});
+  row(&C::lora_modules_to_save,
+      {.name = "lora_modules_to_save",
+       .kind = Kind::texts,
+       .fallback = Json::array(),
+       .meaning =
+           "Modules that train in full beside the adapter and are saved in it, by the ends of their names: "
+           "embed_tokens, lm_head where new tokens are to be learned.",
+       .origin = "TRL",
+       .aliases = {"modules_to_save", "additional_target"}});
   row(&C::adapter_name_or_path,
       {.name = "adapter_name_or_path",
        .meaning = "Continue from this PEFT adapter; its own rank, alpha and modules hold.",

@@ -10,6 +10,7 @@
 #include "formats/checkpoint.h"
 #include "gemm/gemm.h"
 #include "nn/weights.h"
+#include "text/tokenizer_files.h"
 
 namespace serval {
 namespace {
@@ -84,15 +85,61 @@ class MergedTensor {
 }  // namespace
 
 void write_adapter(const std::string& directory, const AdapterConfig& config, const ParameterTable& table,
-                   const StateStore& states) {
+                   const StateStore& states, const SavedWeights& saved) {
   SafetensorsWriter writer(join_path(directory, "adapter_model.safetensors"));
   for (const auto& [name, s] : slices_of(table, Role::adapter))
     writer.add(peft_name(name), DType::f32, s.slice->shape, [s = s, &states](void* target) {
       read_slice(*s.parameter, *s.slice, states, target, DType::f32);
     });
+  for (const auto& [name, s] : slices_of(table, Role::weight)) {
+    if (!saved.names.contains(name)) continue;
+    const DType dtype = s.slice->trained ? DType::f32 : saved.stored;
+    const auto add = [&](const std::string& as) {
+      writer.add(peft_name(as), dtype, s.slice->shape, [s = s, dtype, &states](void* target) {
+        read_slice(*s.parameter, *s.slice, states, target, dtype);
+      });
+    };
+    add(name);
+    if (saved.tied_head && name == "model.embed_tokens.weight") add("lm_head.weight");
+  }
   writer.write();
   write_file_atomically(join_path(directory, "adapter_config.json"), config.to_json().dump(2) + "\n");
 }
+
+void write_changed_tokenizer(const std::string& directory, const Tokenizer& tokenizer) {
+  if (!needs_writing(tokenizer)) return;
+  // Another vocabulary in the directory would contradict this one.
+  if (was_changed(tokenizer))
+    for (const std::string& name : list_directory(directory))
+      if (is_vocabulary_file(name)) remove_tree(join_path(directory, name));
+  write_tokenizer(tokenizer, directory);
+}
+
+namespace {
+
+// As transformers' Trainer aligns them: a new eos stands before those that ended a text already.
+void name_generation_tokens(const std::string& directory,
+                            const std::vector<std::pair<std::string, int32_t>>& ids) {
+  const std::string path = join_path(directory, "generation_config.json");
+  if (ids.empty() || !file_exists(path)) return;
+  Json config = Json::parse(read_file(path, 16 << 20), path);
+  for (const auto& [key, id] : ids) {
+    const Json now(static_cast<int64_t>(id));
+    const Json* old = config.find(key);
+    if (key != "eos_token_id" || old == nullptr || old->is_null() || *old == now) {
+      config.set(key, now);
+      continue;
+    }
+    Json list = Json::array();
+    list.push_back(now);
+    for (const Json& one : old->is_array() ? old->as_array() : Json::Array{*old})
+      if (one != now) list.push_back(one);
+    config.set(key, std::move(list));
+  }
+  write_file_atomically(path, config.dump(2) + "\n");
+}
+
+}  // namespace
 
 void write_chat_template(const std::string& directory, const std::string& source) {
   write_file_atomically(join_path(directory, "chat_template.jinja"), source);
@@ -108,7 +155,7 @@ void write_chat_template(const std::string& directory, const std::string& source
   }
 }
 
-MergeReport write_merged_checkpoint(const std::string& directory, const MergeOptions& options,
+MergeReport write_merged_checkpoint(const std::string& directory, const MergedCheckpointOptions& options,
                                     const ParameterTable& table, const StateStore& states) {
   const Slices weights = slices_of(table, Role::weight), adapters = slices_of(table, Role::adapter);
   std::vector<CheckpointTensor> tensors;
@@ -143,6 +190,8 @@ MergeReport write_merged_checkpoint(const std::string& directory, const MergeOpt
                                                      : "float32"));
   write_file_atomically(join_path(directory, "config.json"), config.dump(2) + "\n");
   copy_model_files(options.tokenizer, directory);
+  if (options.changed_tokenizer != nullptr) write_changed_tokenizer(directory, *options.changed_tokenizer);
+  name_generation_tokens(directory, options.token_ids);
   if (!options.chat_template.empty()) write_chat_template(directory, options.chat_template);
   return report;
 }

@@ -216,6 +216,11 @@ bool is_tokenizer_file(const std::string& name) {
   return name.ends_with(".jinja") || name.ends_with(".tiktoken") || name.ends_with(".model");
 }
 
+bool is_vocabulary_file(const std::string& name) {
+  return is_tokenizer_file(name) && !name.ends_with(".jinja") && name != "chat_template.json" &&
+         name != "tokenizer_config.json" && name != "special_tokens_map.json" && name != "added_tokens.json";
+}
+
 std::string directory_of_model(const std::string& path) {
   if (directory_exists(path)) return path;
   const size_t slash = path.rfind('/');
@@ -229,12 +234,9 @@ void copy_model_files(const std::string& from, const std::string& to) {
       write_file_atomically(join_path(to, as), read_file(path));
   };
   for (const std::string& name : list_directory(directory)) {
-    const bool vocabulary = is_tokenizer_file(name) && !name.ends_with(".jinja") &&
-                            name != "chat_template.json" && name != "tokenizer_config.json" &&
-                            name != "special_tokens_map.json" && name != "added_tokens.json";
     if (name != "generation_config.json" && !is_tokenizer_file(name)) continue;
     // Another vocabulary beside the chosen one would be read in its place.
-    if (vocabulary && !chosen.empty()) continue;
+    if (is_vocabulary_file(name) && !chosen.empty()) continue;
     copy(name, name);
   }
   constexpr const char* kAdditional = "additional_chat_templates";

@@ -58,6 +58,9 @@ void copy_model_files(const std::string& from, const std::string& to);
 // Whether a file of a model's directory has a part in its tokenizer or its chat template.
 bool is_tokenizer_file(const std::string& name);
 
+// Of those, one that holds the vocabulary itself: no settings and no template.
+bool is_vocabulary_file(const std::string& name);
+
 // `path` where it is a directory, else the one that the file lies in.
 std::string directory_of_model(const std::string& path);
 

@@ -23,18 +23,17 @@ bool is_default(const Json& value) {
 }
 
 // Features that change the maths: only their off values are accepted.
-const char* const kRefused[] = {
-    "use_dora",          "lora_bias",       "alora_invocation_tokens", "layer_replication",
-    "target_parameters", "modules_to_save", "trainable_token_indices", "fan_in_fan_out",
-    "use_qalora",        "use_bdlora",      "megatron_config",         "arrow_config",
-    "kasa_config",       "velora_config",   "monteclora_config"};
+const char* const kRefused[] = {"use_dora",          "lora_bias",         "alora_invocation_tokens",
+                                "layer_replication", "target_parameters", "trainable_token_indices",
+                                "fan_in_fan_out",    "use_qalora",        "use_bdlora",
+                                "megatron_config",   "arrow_config",      "kasa_config",
+                                "velora_config",     "monteclora_config"};
 
 // Keys that only say how the adapter was made or is managed.
 const std::set<std::string, std::less<>> kInert = {
-    "auto_mapping",  "inference_mode", "init_lora_weights", "loftq_config", "megatron_core",
-    "peft_type",     "peft_version",   "revision",          "task_type",    "qalora_group_size",
-    "corda_config",  "eva_config",     "lora_ga_config",    "bias",         "ensure_weight_tying",
-    "runtime_config"};
+    "auto_mapping", "inference_mode", "init_lora_weights", "loftq_config", "megatron_core",
+    "peft_type",    "peft_version",   "revision",          "task_type",    "qalora_group_size",
+    "corda_config", "eva_config",     "lora_ga_config",    "bias",         "runtime_config"};
 
 constexpr int64_t kMaxRank = 65536;
 
@@ -110,6 +109,10 @@ bool read_key(AdapterConfig& c, const std::string& key, const Json& value) {
     // "all-linear" means nothing special here: a text is a regular expression.
     c.excludes_are_regex = value.is_string();
     for (const Json& item : items(value)) c.exclude_modules.push_back(item.as_string());
+  } else if (key == "modules_to_save") {
+    for (const Json& item : items(value)) c.modules_to_save.push_back(item.as_string());
+  } else if (key == "ensure_weight_tying") {
+    c.ensure_weight_tying = value.as_bool();
   } else if (key == "layers_to_transform") {
     for (const Json& item : items(value)) c.layers_to_transform.push_back(item.as_int());
   } else if (key == "layers_pattern") {
@@ -239,7 +242,7 @@ Json AdapterConfig::to_json() const {
   j.set("layers_to_transform", layers);
   j.set("lora_alpha", number(alpha));
   j.set("lora_dropout", Json(dropout));
-  j.set("modules_to_save", Json());
+  j.set("modules_to_save", modules_to_save.empty() ? Json() : texts(modules_to_save, false));
   j.set("peft_type", Json("LORA"));
   j.set("r", Json(r));
   j.set("rank_pattern", map(rank_pattern));
@@ -282,8 +285,13 @@ bool AdapterConfig::targets(const std::string& module) const {
   return listed(target_modules) && (layers_to_transform.empty() || in_chosen_layer(module));
 }
 
+bool AdapterConfig::saves(const std::string& module) const {
+  return std::any_of(modules_to_save.begin(), modules_to_save.end(),
+                     [&](const std::string& end) { return module.ends_with(end); });
+}
+
 std::optional<LoraShape> AdapterConfig::match(const std::string& module) const {
-  if (!targets(module)) return std::nullopt;
+  if (saves(module) || !targets(module)) return std::nullopt;
   LoraShape shape;
   shape.rank = static_cast<int64_t>(pattern_value(rank_pattern, module).value_or(static_cast<double>(r)));
   shape.alpha = pattern_value(alpha_pattern, module).value_or(alpha);
@@ -310,17 +318,25 @@ AdapterFile::AdapterFile(const std::string& directory)
       is_lora = true;
       break;
     }
-    if (!is_lora)
-      fail("{}: the tensor {} is neither a lora_A nor a lora_B weight, which is not supported yet",
-           file_.path(), in_quotes(entry.name));
-    if (!tensors_.emplace(name, &entry).second)
+    if (!is_lora &&
+        (name.find(".lora_") != std::string::npos || name.find("token_adapter") != std::string::npos))
+      fail(
+          "{}: the tensor {} is neither a lora_A nor a lora_B weight nor a whole module, which is not "
+          "supported "
+          "yet",
+          file_.path(), in_quotes(entry.name));
+    if (!(is_lora ? tensors_ : saved_).emplace(name, &entry).second)
       fail("{}: the tensor {} appears twice", file_.path(), in_quotes(name));
   }
   check_pairs();
 }
 
 void AdapterFile::check_pairs() const {
-  if (tensors_.empty()) fail("{}: the adapter has no tensors", file_.path());
+  if (tensors_.empty() && saved_.empty()) fail("{}: the adapter has no tensors", file_.path());
+  for (const auto& [name, entry] : saved_)
+    if (!entry->dtype || !is_floating(*entry->dtype))
+      fail("{}: the tensor {} is {}, expected a floating-point type", file_.path(), in_quotes(entry->name),
+           entry->format_dtype);
   for (const auto& [name, entry] : tensors_) {
     const bool is_a = name.ends_with(".lora_A.weight");
     const std::string module = name.substr(0, name.size() - std::string_view(".lora_A.weight").size());

@@ -41,6 +41,10 @@ class AdapterConfig {
   std::vector<std::string> layers_pattern;   // regular expressions; empty: the first number in the name
   // The first pattern that the end of a module's name matches gives its rank or alpha.
   std::vector<std::pair<std::string, double>> rank_pattern, alpha_pattern;
+  // Ends of names of modules that train in full and are saved whole; the adapter's matrices are not put
+  // there.
+  std::vector<std::string> modules_to_save;
+  bool ensure_weight_tying = false;  // a tied head stays tied to embeddings that are saved
   std::vector<std::string> ignored;  // keys of the file that were dropped
 
   static AdapterConfig read(const std::string& directory);
@@ -48,6 +52,9 @@ class AdapterConfig {
   // A value out of range, a wrong regular expression or keys that contradict each other are UserErrors.
   void check(const std::string& where) const;
   Json to_json() const;  // the keys that every PEFT version reads
+
+  // Whether modules_to_save names the module ("lm_head", "model.layers.0.mlp.down_proj").
+  bool saves(const std::string& module) const;
 
   // Whether PEFT would adapt this linear module of the network (never the output head), and how.
   std::optional<LoraShape> match(const std::string& module) const;
@@ -61,17 +68,19 @@ class AdapterConfig {
 std::string peft_name(const std::string& name);
 
 // adapter_model.safetensors, by our names; keys with an adapter's name (lora_A.default.weight) are read too.
-// Every module has its A [r, in] and its B [out, r].
+// Every module has its A [r, in] and its B [out, r], or stands there whole.
 class AdapterFile {
  public:
   explicit AdapterFile(const std::string& directory);
   const std::map<std::string, const SafetensorsEntry*>& tensors() const { return tensors_; }
+  // Parameters of the base that are saved whole, by their names there ("lm_head.weight").
+  const std::map<std::string, const SafetensorsEntry*>& saved() const { return saved_; }
   const SafetensorsFile& file() const { return file_; }
 
  private:
   void check_pairs() const;
   SafetensorsFile file_;
-  std::map<std::string, const SafetensorsEntry*> tensors_;
+  std::map<std::string, const SafetensorsEntry*> tensors_, saved_;
 };
 
 }  // namespace serval

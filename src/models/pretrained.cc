@@ -32,6 +32,55 @@ class CheckpointSource final : public TensorSource {
   const Checkpoint& checkpoint_;
 };
 
+// A checkpoint whose tied head is read as a matrix of its own.
+class UntiedSource final : public TensorSource {
+ public:
+  explicit UntiedSource(const TensorSource& tied) : tied_(tied) {}
+  std::optional<Shape> shape(const std::string& name) const override { return tied_.shape(alias(name)); }
+  void read(const std::string& name, void* target, DType dtype) const override {
+    tied_.read(alias(name), target, dtype);
+  }
+  bool read_part(const std::string& name, int64_t first, int64_t count, void* target,
+                 DType dtype) const override {
+    return tied_.read_part(alias(name), first, count, target, dtype);
+  }
+  std::string where() const override { return tied_.where(); }
+
+ private:
+  static std::string alias(const std::string& name) { return name == kHead ? kEmbeddings : name; }
+  const TensorSource& tied_;
+};
+
+// A base with the modules that an adapter saves whole in the place of its own.
+class SavedModulesSource final : public TensorSource {
+ public:
+  SavedModulesSource(const TensorSource& base, const AdapterFile& adapter) : base_(base), adapter_(adapter) {}
+  std::optional<Shape> shape(const std::string& name) const override {
+    const SafetensorsEntry* entry = find(name);
+    return entry == nullptr ? base_.shape(name) : shape_of(*entry, adapter_.file().path());
+  }
+  void read(const std::string& name, void* target, DType dtype) const override {
+    const SafetensorsEntry* entry = find(name);
+    entry == nullptr ? base_.read(name, target, dtype) : adapter_.file().read(*entry, target, dtype);
+  }
+  bool read_part(const std::string& name, int64_t first, int64_t count, void* target,
+                 DType dtype) const override {
+    const SafetensorsEntry* entry = find(name);
+    if (entry == nullptr) return base_.read_part(name, first, count, target, dtype);
+    adapter_.file().read_elements(*entry, first, count, target, dtype);
+    return true;
+  }
+  std::string where() const override { return base_.where(); }
+
+ private:
+  const SafetensorsEntry* find(const std::string& name) const {
+    const auto it = adapter_.saved().find(name);
+    return it == adapter_.saved().end() ? nullptr : it->second;
+  }
+  const TensorSource& base_;
+  const AdapterFile& adapter_;
+};
+
 class AdapterSource final : public TensorSource {
  public:
   explicit AdapterSource(const AdapterFile& adapter) : adapter_(adapter) {}
@@ -82,6 +131,11 @@ DType compute_type(const std::string& wanted, DType stored) {
 
 }  // namespace
 
+std::vector<std::string> embedding_matrices(const DecoderConfig& config) {
+  if (config.tie_word_embeddings) return {kEmbeddings};
+  return {kEmbeddings, kHead};
+}
+
 std::function<std::optional<ModuleAdapter>(const std::string&)> adapter_matcher(const AdapterConfig& config) {
   return [config](const std::string& module) -> std::optional<ModuleAdapter> {
     const auto shape = config.match(module);
@@ -115,8 +169,49 @@ Pretrained Pretrained::open(const PretrainedOptions& options) {
     for (const auto& key : p.adapter_->ignored)
       warn("{}: the key '{}' is not known and has no effect",
            join_path(p.adapter_directory_, "adapter_config.json"), key);
+    p.adapter_file_ = std::make_shared<AdapterFile>(p.adapter_directory_);
+    p.take_saved_modules(p.adapter_file_->file().path());
   }
   return p;
+}
+
+// The adapter's own embeddings say how many rows there are. Where they are not tied to its head as the base's
+// are, the model has two matrices: PEFT makes a copy of each module that it saves.
+void Pretrained::take_saved_modules(const std::string& where) {
+  const auto& saved = adapter_file_->saved();
+  const auto embeddings = saved.find(kEmbeddings), head = saved.find(kHead);
+  const auto end = saved.end();
+  if (embeddings == end && head == end) return;
+  const auto rows_of = [&](auto it) { return shape_of(*it->second, where).rows(); };
+  const int64_t rows = rows_of(embeddings != end ? embeddings : head);
+  if (embeddings != end && head != end && rows_of(head) != rows)
+    fail("{}: embed_tokens has {} rows and lm_head {}; they must agree", where, rows, rows_of(head));
+  config_.vocab_size = rows;
+  config_json_.set("vocab_size", Json(rows));
+  const bool copies = adapter_->saves("model.embed_tokens") || adapter_->saves("lm_head");
+  if (!config_.tie_word_embeddings || !copies || adapter_->ensure_weight_tying) return;
+  const auto values = [&](auto it) {
+    std::vector<float> list(static_cast<size_t>(shape_of(*it->second, where).elements()));
+    adapter_file_->file().read(*it->second, list.data(), DType::f32);
+    return list;
+  };
+  if (embeddings != end && head != end &&
+      shape_of(*embeddings->second, where) == shape_of(*head->second, where) &&
+      values(embeddings) == values(head))
+    return;
+  config_.tie_word_embeddings = false;
+  config_json_.set("tie_word_embeddings", Json(false));
+  head_from_embeddings_ = checkpoint_->find(kHead) == nullptr;
+}
+
+void Pretrained::set_embedding_rows(EmbeddingRows rows) {
+  config_.vocab_size = rows.rows;
+  config_json_.set("vocab_size", Json(rows.rows));
+  rows_ = std::move(rows);
+}
+
+void Pretrained::set_token_id(const std::string& key, int64_t id) {
+  config_json_.set(key, Json(id));
 }
 
 NetworkOptions Pretrained::network_options() const {
@@ -132,22 +227,42 @@ void Pretrained::load_weights(const ParameterTable& table, StateStore& states, u
     initialize_parameters(table, Role::weight, config_.initializer_range, seed, states);
     return;
   }
-  load_parameters(table, Role::weight, CheckpointSource(*checkpoint_), states);
+  const CheckpointSource base(*checkpoint_);
+  const UntiedSource untied(base);
+  const TensorSource* source = &base;
+  if (head_from_embeddings_) source = &untied;
+  std::optional<SavedModulesSource> saved;
+  if (adapter_file_ != nullptr && !adapter_file_->saved().empty())
+    source = &saved.emplace(*source, *adapter_file_);
+  std::optional<GrownSource> grown;
+  if (rows_) {
+    source = &grown.emplace(*source, *rows_, embedding_matrices(config_));
+    if (rows_->repair_untrained)
+      log_info("fix_untrained_tokens: {} rows of zeros begin as the mean of the trained ones",
+               grown->repaired());
+  }
+  load_parameters(table, Role::weight, *source, states);
   warn_of_unused(table, *checkpoint_);
 }
 
 void Pretrained::load_adapter_weights(const ParameterTable& table, StateStore& states) const {
   if (!adapter_) return;
-  const AdapterFile file(adapter_directory_);
+  const AdapterFile& file = *adapter_file_;
   load_parameters(table, Role::adapter, AdapterSource(file), states);
-  std::set<std::string> used;
+  std::set<std::string> used, weights;
   for (const Parameter& parameter : table.all())
-    if (parameter.role == Role::adapter)
-      for (const ParameterSlice& slice : parameter.slices) used.insert(slice.name);
-  for (const auto& [name, entry] : file.tensors())
-    if (!used.contains(name))
-      fail("{}: the tensor '{}' belongs to a module that this model or adapter_config.json does not have",
-           file.file().path(), entry->name);
+    for (const ParameterSlice& slice : parameter.slices)
+      (parameter.role == Role::adapter ? used : weights).insert(slice.name);
+  // A tied head is saved beside the embeddings that it is.
+  if (config_.tie_word_embeddings) weights.insert(kHead);
+  const auto check = [&](const auto& tensors, const std::set<std::string>& known) {
+    for (const auto& [name, entry] : tensors)
+      if (!known.contains(name))
+        fail("{}: the tensor '{}' belongs to a module that this model or adapter_config.json does not have",
+             file.file().path(), entry->name);
+  };
+  check(file.tensors(), used);
+  check(file.saved(), weights);
 }
 
 }  // namespace serval

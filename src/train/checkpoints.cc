@@ -72,14 +72,14 @@ std::vector<std::string> trained_states(const ParameterTable& table, const State
   return names;
 }
 
-std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states,
-                                           Role users) {
+std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states, Role users,
+                                           const std::set<std::string>& saved) {
   std::vector<std::string> names = trained_states(table, states);
   std::set<std::string> known(names.begin(), names.end());
   for (const Parameter& parameter : table.all()) {
-    if (parameter.role != users) continue;
     for (const ParameterSlice& slice : parameter.slices)
-      if (!(slice.trained && states.contains(master_state(slice))) && known.insert(parameter.state).second)
+      if ((parameter.role == users || saved.contains(slice.name)) &&
+          !(slice.trained && states.contains(master_state(slice))) && known.insert(parameter.state).second)
         names.push_back(parameter.state);
   }
   return names;

@@ -9,6 +9,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,10 @@ struct RunState {
 // The states that training changes: masters, moments, and trained parameters without a master.
 std::vector<std::string> trained_states(const ParameterTable& table, const StateStore& states);
 
-// All that a checkpoint is written from: these, and the parameters that users load (adapters, or all
-// weights).
-std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states, Role users);
+// All that a checkpoint is written from: these, and the parameters that users load: adapters or all weights,
+// and those of `saved` by the names of their slices.
+std::vector<std::string> checkpoint_states(const ParameterTable& table, const StateStore& states, Role users,
+                                           const std::set<std::string>& saved = {});
 
 void write_training_state(const std::string& directory, const RunState& run, const ParameterTable& table,
                           const StateStore& states);

@@ -298,6 +298,9 @@ void Session::start_step(const StepBatch& batch, const StepSettings& settings) {
   states_.zero("loss.sums");
   update_->set_input("hyper",
                      std::vector<double>{settings.learning_rate, static_cast<double>(settings.step)});
+  if (has_input(plan_.update, "embedding_hyper"))
+    update_->set_input("embedding_hyper", std::vector<double>{settings.embedding_learning_rate,
+                                                              static_cast<double>(settings.step)});
   if (has_input(plan_.update, "random"))
     update_->set_input("random", std::vector<int64_t>{static_cast<int64_t>(settings.seed), settings.step, 0});
   intact_ = false;

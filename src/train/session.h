@@ -66,7 +66,8 @@ SessionPlan plan_session(SessionOptions options);
 
 struct StepSettings {
   double learning_rate = 0;
-  int64_t step = 0;  // counted from 1
+  double embedding_learning_rate = 0;  // read where UpdateSettings::embedding_rate says so
+  int64_t step = 0;                    // counted from 1
   uint64_t seed = 0;
 };
 

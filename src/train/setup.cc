@@ -9,8 +9,8 @@
 #include "base/pattern.h"
 #include "base/text.h"
 #include "data/preview.h"
-#include "formats/gguf.h"
 #include "run/state_store.h"
+#include "text/tokenizer_files.h"
 #include "train/checkpoints.h"
 #include "train/read_examples.h"
 #include "train/text_tools.h"
@@ -29,6 +29,7 @@ AdapterConfig adapter_from(const TrainConfig& c, const std::string& base_model) 
   const auto is_regex = [](const std::vector<std::string>& names) {
     return names.size() == 1 && names[0].find_first_of("\\^$*+?()[]{}|") != std::string::npos;
   };
+  a.modules_to_save = c.lora_modules_to_save;
   a.target_modules = c.lora_target_modules;
   a.targets_are_regex = is_regex(c.lora_target_modules);
   a.exclude_modules = c.lora_exclude_modules;
@@ -42,7 +43,9 @@ AdapterConfig adapter_from(const TrainConfig& c, const std::string& base_model) 
 }
 
 // Which base parameters train: the patterns match from the start of the name, as in Axolotl.
-std::function<bool(const std::string&)> trained_matcher(const TrainConfig& c) {
+std::function<bool(const std::string&)> trained_matcher(const TrainConfig& c,
+                                                        const std::optional<AdapterConfig>& adapter,
+                                                        bool tied) {
   auto compile = [](const std::vector<std::string>& patterns, const char* key) {
     auto list = std::make_shared<std::vector<Regex>>();
     for (const auto& pattern : patterns) list->emplace_back(pattern, key);
@@ -54,23 +57,138 @@ std::function<bool(const std::string&)> trained_matcher(const TrainConfig& c) {
     return std::any_of(list.begin(), list.end(),
                        [&](const Regex& regex) { return regex.matches_start(name); });
   };
-  return [=](const std::string& name) { return (all || any(*trainable, name)) && !any(*frozen, name); };
+  // A module that the adapter saves trains whole; a tied head is the embeddings.
+  const auto saved = [adapter, tied](const std::string& name) {
+    if (!adapter || adapter->modules_to_save.empty()) return false;
+    return adapter->saves(name.substr(0, name.rfind('.'))) ||
+           (tied && name == kEmbeddings && adapter->saves("lm_head"));
+  };
+  return [=](const std::string& name) {
+    return (all || any(*trainable, name) || saved(name)) && !any(*frozen, name);
+  };
 }
 
-void open_data(TrainingSetup& setup) {
+// The rows that tokens ask of the embeddings, and whether anything asks.
+void resize_embeddings(TrainingSetup& setup, const TextTools& tools) {
+  const TrainConfig& c = setup.config;
+  const int64_t had = setup.model.config().vocab_size, tokens = tools.tokenizer.vocab_size();
+  EmbeddingRows rows{.rows = had,
+                     .known = std::min(tools.old_vocab_size, had),
+                     .fresh = tools.new_ids,
+                     .spellings = tools.spellings,
+                     .spelling_share = c.new_token_init == "interpolation" ? c.new_token_interpolation : 0,
+                     .repair_untrained = c.fix_untrained_tokens};
+  if (c.resize_vocab || !rows.fresh.empty()) rows.rows = std::max(had, tokens);
+  const int64_t multiple = c.resize_vocab_to_multiple_of;
+  rows.rows = (rows.rows + multiple - 1) / multiple * multiple;
+  std::erase_if(rows.fresh, [&](int32_t id) { return id >= rows.rows; });
+  if (rows.rows == had && rows.fresh.empty() && !rows.repair_untrained) return;
+  std::vector<std::string> names, said;
+  for (const int32_t id : rows.fresh) names.push_back(in_quotes(tools.tokenizer.id_to_token(id)));
+  if (names.size() > 8) names.resize(8), names.push_back("...");
+  if (!names.empty())
+    said.push_back(fmt::format("{} new {}: {}", rows.fresh.size(),
+                               rows.fresh.size() == 1 ? "token" : "tokens", join(names, ", ")));
+  if (rows.rows != had)
+    said.push_back(fmt::format("embeddings and head grow from {} to {} rows", had, rows.rows));
+  if (!rows.fresh.empty() || rows.rows != had)
+    said.push_back(rows.spelling_share > 0
+                       ? "their rows begin as the mean of the trained ones and of what spelled them"
+                       : "their rows begin as the mean of the trained ones");
+  if (rows.repair_untrained) said.push_back("rows of zeros begin as the mean too");
+  setup.vocabulary = join(said, "; ");
+  setup.model.set_embedding_rows(std::move(rows));
+}
+
+// The tokenizer as the configuration wants it, and the model with rows for its tokens.
+TextTools open_text(TrainingSetup& setup) {
   const TrainConfig& c = setup.config;
   TrainingData& data = setup.data;
   data.tokenizer_path =
-      c.tokenizer_name_or_path.empty() ? setup.model.directory() : resolve_model(c.tokenizer_name_or_path);
+      tokenizer_path(c.tokenizer_name_or_path, setup.model.directory(), c.adapter_name_or_path);
   TextTools tools = open_text_tools({.tokenizer = data.tokenizer_path,
                                      .chat_template = c.chat_template,
-                                     .adapter = c.adapter_name_or_path});
+                                     .adapter = c.adapter_name_or_path,
+                                     .changes = tokenizer_changes(c)});
+  const bool beside_adapter =
+      c.tokenizer_name_or_path.empty() && data.tokenizer_path != setup.model.directory();
+  data.ships_tokenizer = needs_writing(tools.tokenizer) || beside_adapter;
+  for (const NamedToken& token : tokenizer_changes(c).name)
+    if (const auto id = tools.tokenizer.token_to_id(token.content)) {
+      data.token_ids.emplace_back(token.role + "_id", *id);
+      if (token.role != "unk_token") setup.model.set_token_id(token.role + "_id", *id);
+    }
+  std::erase_if(data.token_ids, [](const auto& entry) { return entry.first == "unk_token_id"; });
+  resize_embeddings(setup, tools);
+  return tools;
+}
+
+bool changes_vocabulary(const TrainConfig& c) {
+  return !tokenizer_changes(c).empty() || c.resize_vocab || c.resize_vocab_to_multiple_of > 1 ||
+         c.fix_untrained_tokens;
+}
+
+// What lies in the adapter beside its own matrices: whatever of the base trains too, and embeddings that are
+// not the base's.
+SavedWeights saved_weights(const TrainingSetup& setup) {
+  SavedWeights saved;
+  if (!setup.adapter) return saved;
+  saved.stored = setup.model.stored_dtype();
+  const std::vector<std::string> embeddings = embedding_matrices(setup.model.config());
+  const bool tied = setup.model.config().tie_word_embeddings;
+  for (const Parameter& parameter : setup.plan.parameters.all())
+    for (const ParameterSlice& slice : parameter.slices) {
+      if (parameter.role != Role::weight) continue;
+      const std::string module = slice.name.substr(0, slice.name.rfind('.'));
+      const bool embedding = std::find(embeddings.begin(), embeddings.end(), slice.name) != embeddings.end();
+      const bool named =
+          setup.adapter->saves(module) || (embedding && tied && setup.adapter->saves("lm_head"));
+      if (named || slice.trained || (embedding && setup.model.changes_embeddings()))
+        saved.names.insert(slice.name);
+      saved.tied_head = saved.tied_head || (named && embedding && tied);
+    }
+  return saved;
+}
+
+// Names that lie in no module of the network, and tokens that nothing learns.
+void check_saved_modules(const TrainingSetup& setup) {
+  if (!setup.adapter) return;
+  std::set<std::string> modules = {"lm_head"};
+  for (const Parameter& parameter : setup.plan.parameters.all())
+    for (const ParameterSlice& slice : parameter.slices)
+      if (parameter.role == Role::weight) modules.insert(slice.name.substr(0, slice.name.rfind('.')));
+  for (const std::string& end : setup.adapter->modules_to_save)
+    if (std::none_of(modules.begin(), modules.end(),
+                     [&](const std::string& module) { return module.ends_with(end); }))
+      fail(
+          "lora_modules_to_save: no module's name ends with '{}'; embed_tokens, lm_head and the modules of "
+          "the "
+          "layers are there",
+          end);
+  if (setup.model.changes_embeddings() && !setup.adapter->saves("model.embed_tokens"))
+    warn(
+        "the rows of new or repaired tokens are not trained; lora_modules_to_save: [embed_tokens, lm_head] "
+        "trains embeddings and head, and with them these rows");
+}
+
+bool embedding_rate_is_idle(const TrainingSetup& setup) {
+  if (!setup.plan.options.update.embedding_rate) return false;
+  for (const Parameter& parameter : setup.plan.parameters.all())
+    for (const ParameterSlice& slice : parameter.slices)
+      if (slice.trained && is_embedding(slice.name)) return false;
+  return true;
+}
+
+void open_data(TrainingSetup& setup, TextTools tools) {
+  const TrainConfig& c = setup.config;
+  TrainingData& data = setup.data;
   const Checkpoint* checkpoint = setup.model.checkpoint() ? &*setup.model.checkpoint() : nullptr;
   ModelTokens model = model_tokens(tools, setup.model.directory(), checkpoint);
   model.embedding_rows = setup.model.config().vocab_size;
+  if (c.fix_untrained_tokens) model.untrained_ids.clear();
+  for (const auto& [key, id] : data.token_ids)
+    if (key == "eos_token_id") model.eos_ids.insert(model.eos_ids.begin(), id);
   report_findings(tools.tokenizer, model);
-  if (is_gguf(data.tokenizer_path))
-    log_info("the tokenizer is inside {}; no file of it is written beside the result", data.tokenizer_path);
   DatasetReadOptions options = read_options_of(c);
   options.fingerprint = tools.fingerprint;
   data.tokenizer = std::move(tools.tokenizer);
@@ -156,8 +274,8 @@ void choose_checkpoint_copy(TrainingSetup& setup) {
   states.declare(setup.plan.train);
   states.declare(setup.plan.update);
   StateStore copy(*setup.device);
-  copy.declare(
-      states, checkpoint_states(setup.plan.parameters, states, setup.adapter ? Role::adapter : Role::weight));
+  copy.declare(states, checkpoint_states(setup.plan.parameters, states,
+                                         setup.adapter ? Role::adapter : Role::weight, setup.saved.names));
   constexpr int64_t kShareOfHost = 4, kShareOfRun = 10;
   const bool on_gpu = setup.device->kind() == DeviceKind::cuda;
   const auto fits_host = [&] {
@@ -198,6 +316,8 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::s
   }
   if (config.activation_offloading && setup.device->kind() == DeviceKind::cpu)
     log_info("activation_offloading saves nothing on the CPU: all memory is the host's");
+  std::optional<TextTools> tools;
+  if (with_data || changes_vocabulary(config)) tools = open_text(setup);
   SessionOptions session;
   session.device = setup.device->kind();
   session.model = setup.model.config();
@@ -205,7 +325,7 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::s
   session.network.train_adapters = true;
   session.network.deterministic = config.deterministic;
   session.network.own_attention = config.attn_implementation == "own";
-  session.network.trained = trained_matcher(config);
+  session.network.trained = trained_matcher(config, setup.adapter, setup.model.config().tie_word_embeddings);
   session.network.adapter = setup.adapter ? adapter_matcher(*setup.adapter) : nullptr;
   session.update.adamw = {.beta1 = config.adam_beta1,
                           .beta2 = config.adam_beta2,
@@ -214,8 +334,9 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::s
   session.update.max_grad_norm = config.max_grad_norm;
   session.update.optimizer = optimizer_from_name(config.optim);
   session.update.stochastic_rounding = config.stochastic_rounding;
+  session.update.embedding_rate = config.embedding_learning_rate.has_value();
   if (with_data) {
-    open_data(setup);
+    open_data(setup, std::move(*tools));
     session.train_capacity = setup.data.train->capacity();
     if (setup.data.eval)
       session.eval_capacity =
@@ -241,8 +362,14 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::s
   }
 
   setup.plan = plan_within_memory(setup, std::move(session));
+  setup.saved = saved_weights(setup);
   choose_checkpoint_copy(setup);
   check_adapter_targets(setup);
+  check_saved_modules(setup);
+  if (embedding_rate_is_idle(setup))
+    fail_usage(
+        "embedding_learning_rate: embeddings and head do not train; lora_modules_to_save: [embed_tokens, "
+        "lm_head] trains them");
   if (setup.plan.trained_parameters() == 0)
     fail("nothing is trained: trainable and frozen leave no parameter");
   return setup;

@@ -122,6 +122,10 @@ bool decays(const std::string& name) {
   return name.find("bias") == std::string::npos && name.find("norm") == std::string::npos;
 }
 
+bool is_embedding(const std::string& name) {
+  return name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
+}
+
 bool has_master(const Parameter& parameter, Optimizer optimizer) {
   return optimizer == Optimizer::adamw && (parameter.dtype == DType::bf16 || parameter.storage.has_value());
 }
@@ -200,7 +204,9 @@ Program build_update_program(const ParameterTable& table, const UpdateSettings& 
   const TensorId hyper = b.input("hyper", DType::f64, {2});
   const TensorId stats = b.state("optimizer.stats", DType::f64, {2}, Role::counter);
   const TensorId random = settings.stochastic_rounding ? b.input("random", DType::i64, {3}) : kNone;
-  UpdateCalls updates(settings), updates_without_decay(settings);
+  const TensorId embedding_hyper =
+      settings.embedding_rate ? b.input("embedding_hyper", DType::f64, {2}) : kNone;
+  UpdateCalls updates(settings), updates_without_decay(settings), embedding_updates(settings);
   std::vector<TensorId> gradients;
   std::vector<TensorId> unused;  // gradients of frozen rows beside trained ones
   for (const Parameter& parameter : table.all()) {
@@ -217,13 +223,18 @@ Program build_update_program(const ParameterTable& table, const UpdateSettings& 
       }
       gradients.push_back(g);
       const bool spared = settings.adamw.weight_decay != 0 && !decays(slice.name);
-      (spared ? updates_without_decay : updates)
+      const bool own_rate = settings.embedding_rate && is_embedding(slice.name);
+      (own_rate ? embedding_updates
+       : spared ? updates_without_decay
+                : updates)
           .add(b, parameter, slice, b.rows(state, slice.row_begin, rows), g);
     }
   }
   ops::gradient_norm(b, "gradient_norm", gradients, settings.max_grad_norm, stats);
   updates.write(b, "", settings.adamw.weight_decay, hyper, stats, random);
   updates_without_decay.write(b, ".no_decay", 0, hyper, stats, random);
+  if (settings.embedding_rate)
+    embedding_updates.write(b, ".embedding", settings.adamw.weight_decay, embedding_hyper, stats, random);
   for (const TensorId g : unused) ops::fill_zero(b, "frozen_gradient", g);
   return program;
 }

@@ -60,14 +60,19 @@ struct UpdateSettings {
   double max_grad_norm = 0;
   Optimizer optimizer = Optimizer::adamw;
   bool stochastic_rounding = false;  // of weights and second moments that are kept in bf16
+  bool embedding_rate = false;       // embeddings and head have a learning rate of their own
 };
-// inputs: hyper f64[2] (learning rate, step counted from 1); random i64[3] (seed, step, 0), only where the
-// update rounds stochastically.
+// inputs: hyper f64[2] (learning rate, step counted from 1); embedding_hyper, the same of embeddings and
+// head, only where they have a rate of their own; random i64[3] (seed, step, 0), only where the update rounds
+// stochastically.
 Program build_update_program(const ParameterTable& table, const UpdateSettings& settings,
                              DeviceKind device = DeviceKind::cpu);
 
 // Weight decay spares biases and norms, as transformers' Trainer does.
 bool decays(const std::string& parameter_name);
+
+// Whether the parameter belongs to the embeddings or the head.
+bool is_embedding(const std::string& parameter_name);
 
 // Whether the optimizer updates an f32 master of the parameter instead of the parameter itself.
 bool has_master(const Parameter& parameter, Optimizer optimizer);

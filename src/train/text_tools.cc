@@ -62,7 +62,7 @@ void check_end_of_turn(const std::string& named, const LibraryTemplate& entry, c
         named, in_quotes(token), *id, in_quotes(tokenizer.id_to_token(*eos)), *eos);
 }
 
-FoundTemplate find_template(const TextToolsOptions& options, const Tokenizer& tokenizer) {
+FoundTemplate choose_template(const TextToolsOptions& options, const Tokenizer& tokenizer) {
   // Axolotl's name for the tokenizer's own.
   const std::string named = options.chat_template == "tokenizer_default" ? "" : options.chat_template;
   if (!named.empty()) {
@@ -77,6 +77,16 @@ FoundTemplate find_template(const TextToolsOptions& options, const Tokenizer& to
       return {named_chat_template(file, variables_of(tokenizer, options.tokenizer)), false};
   }
   return own_template(tokenizer, options.tokenizer);
+}
+
+// Templates write the tokens that the run names, not those of the files.
+FoundTemplate find_template(const TextToolsOptions& options, const Tokenizer& tokenizer) {
+  FoundTemplate found = choose_template(options, tokenizer);
+  if (!found.chat || options.changes.name.empty()) return found;
+  Json variables = variables_of(tokenizer, options.tokenizer);
+  for (const NamedToken& token : options.changes.name) variables.set(token.role, token.content);
+  found.chat = ChatTemplate(found.chat->source(), std::move(variables), found.chat->where());
+  return found;
 }
 
 Json read_settings(const std::string& directory, const char* name) {
@@ -103,11 +113,37 @@ std::vector<int32_t> untrained_of(const std::vector<int32_t>& ids, const Checkpo
 
 }  // namespace
 
+TokenizerChanges tokenizer_changes(const TrainConfig& config) {
+  TokenizerChanges changes;
+  for (const auto& [role, token] : config.special_tokens) {
+    changes.add.push_back({token, true});
+    changes.name.push_back({role, token});
+  }
+  for (const std::string& token : config.new_special_tokens) changes.add.push_back({token, true});
+  for (const std::string& token : config.new_tokens) changes.add.push_back({token, false});
+  if (!config.eos_token.empty()) changes.name.push_back({"eos_token", config.eos_token});
+  if (!config.pad_token.empty()) changes.name.push_back({"pad_token", config.pad_token});
+  return changes;
+}
+
+std::string tokenizer_path(const std::string& named, const std::string& model_directory,
+                           const std::string& adapter) {
+  if (!named.empty()) return resolve_model(named);
+  if (!adapter.empty())
+    if (const std::string beside = resolve_model(adapter); file_exists(join_path(beside, "tokenizer.json")))
+      return beside;
+  return model_directory;
+}
+
 TextTools open_text_tools(const TextToolsOptions& options) {
-  TextTools tools{.tokenizer = Tokenizer::from_path(options.tokenizer),
+  ChangedTokenizer changed = change_tokenizer(Tokenizer::from_path(options.tokenizer), options.changes);
+  TextTools tools{.tokenizer = std::move(changed.tokenizer),
                   .chat_template = std::nullopt,
                   .own_template = true,
-                  .fingerprint = ""};
+                  .fingerprint = "",
+                  .new_ids = std::move(changed.new_ids),
+                  .spellings = std::move(changed.spellings),
+                  .old_vocab_size = changed.old_size};
   if (!options.quiet)
     for (const std::string& note : tools.tokenizer.notes()) log_info("note: {}", note);
   FoundTemplate found = find_template(options, tools.tokenizer);
@@ -115,8 +151,8 @@ TextTools open_text_tools(const TextToolsOptions& options) {
   tools.own_template = found.own;
   if (!found.own && !options.quiet) log_info("chat template: {}", tools.chat_template->where());
   if (options.with_fingerprint)
-    tools.fingerprint =
-        fingerprint_of_tokenizer(options.tokenizer, found.own ? "" : tools.chat_template->source());
+    tools.fingerprint = fingerprint_of_tokenizer(
+        options.tokenizer, (found.own ? "" : tools.chat_template->source()) + options.changes.text());
   return tools;
 }
 
@@ -174,9 +210,27 @@ void report_findings(const Tokenizer& tokenizer, const ModelTokens& model) {
   using Finding = TokenizerFinding::Kind;
   for (const TokenizerFinding& finding : check_tokenizer(tokenizer, model)) {
     std::string message = finding.message;
-    if (finding.suggested_id)
-      message += fmt::format("; {} ({}) would do", in_quotes(tokenizer.id_to_token(*finding.suggested_id)),
-                             *finding.suggested_id);
+    const auto token = [&] { return in_quotes(tokenizer.id_to_token(*finding.suggested_id)); };
+    switch (finding.kind) {
+      case Finding::kNoPad:
+      case Finding::kPadIsEos:
+        message += finding.suggested_id
+                       ? fmt::format("; pad_token: {} ({}) would do", token(), *finding.suggested_id)
+                       : "; special_tokens: {pad_token: \"<|pad|>\"} would add one";
+        break;
+      case Finding::kNoEos:
+      case Finding::kOtherEos:
+        if (finding.suggested_id) message += fmt::format("; eos_token: {} takes the model's", token());
+        break;
+      case Finding::kNoRow:
+        message += "; resize_vocab: true gives them rows";
+        break;
+      case Finding::kUntrained:
+        message += "; fix_untrained_tokens: true makes them the mean of the trained rows";
+        break;
+      case Finding::kUnknownToken:
+        message += "; special_tokens adds and names one";
+    }
     // Padding carries no loss here, so what is odd about it harms other programs alone.
     if (finding.kind == Finding::kNoPad || finding.kind == Finding::kPadIsEos)
       log_info("note: {}", message);

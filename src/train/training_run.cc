@@ -13,6 +13,7 @@
 #include "export/export.h"
 #include "gemm/gemm.h"
 #include "nn/weights.h"
+#include "text/tokenizer_files.h"
 #include "train/checkpoints.h"
 #include "train/metrics.h"
 #include "train/progress.h"
@@ -134,7 +135,8 @@ class TrainingRun {
     if (resume.empty() && config_.resume_from_checkpoint.empty()) {
       // Nothing of the earlier run may pass for a result of this one.
       for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
-                               "merged", "model.safetensors", "metrics.jsonl", "loss.svg"})
+                               "merged", "model.safetensors", "metrics.jsonl", "loss.svg", "tokenizer.json",
+                               "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
         remove_tree(join_path(config_.output_dir, name));
       for (const int64_t step : checkpoint_steps(config_.output_dir))
         remove_tree(checkpoint_path(config_.output_dir, step));
@@ -168,9 +170,12 @@ class TrainingRun {
 
   void start_step() {
     const StepBatch batch = setup_.data.train->next();
-    const StepSettings settings{.learning_rate = config_.learning_rate * setup_.schedule.factor(started_),
-                                .step = started_ + 1,
-                                .seed = static_cast<uint64_t>(config_.seed)};
+    const double factor = setup_.schedule.factor(started_);
+    const StepSettings settings{
+        .learning_rate = config_.learning_rate * factor,
+        .embedding_learning_rate = config_.embedding_learning_rate.value_or(config_.learning_rate) * factor,
+        .step = started_ + 1,
+        .seed = static_cast<uint64_t>(config_.seed)};
     if (!prepared_) prepare(batch, settings);
     prepared_ = true;
     session_.start_step(batch, settings);
@@ -280,8 +285,9 @@ class TrainingRun {
     }
     if (!copy_) {
       copy_.emplace(*host_);
-      copy_->declare(session_.states(), checkpoint_states(session_.parameters(), session_.states(),
-                                                          setup_.adapter ? Role::adapter : Role::weight));
+      copy_->declare(session_.states(),
+                     checkpoint_states(session_.parameters(), session_.states(),
+                                       setup_.adapter ? Role::adapter : Role::weight, setup_.saved.names));
       copy_->allocate();
     }
     copy_->copy_from(session_.states());
@@ -330,15 +336,18 @@ class TrainingRun {
   }
 
   void write_adapter_files(const std::string& directory, const StateStore& states) const {
-    write_adapter(directory, *setup_.adapter, session_.parameters(), states);
+    write_adapter(directory, *setup_.adapter, session_.parameters(), states, setup_.saved);
+    if (setup_.data.ships_tokenizer) write_tokenizer(*setup_.data.tokenizer, directory);
     if (setup_.data.chat_template) write_chat_template(directory, template_source());
   }
 
   MergeReport write_model(const std::string& directory, const AdapterConfig* adapter,
                           const StateStore& states) const {
-    MergeOptions options;
+    MergedCheckpointOptions options;
     options.config_json = setup_.model.config_json();
     options.tokenizer = setup_.data.tokenizer_path;
+    options.changed_tokenizer = &*setup_.data.tokenizer;
+    options.token_ids = setup_.data.token_ids;
     if (!setup_.data.own_template) options.chat_template = template_source();
     options.adapter = adapter;
     options.dtype = setup_.model.stored_dtype();

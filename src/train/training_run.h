@@ -7,10 +7,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "config/train_config.h"
 #include "data/batch_stream.h"
+#include "export/export.h"
 #include "models/pretrained.h"
 #include "optim/schedule.h"
 #include "text/chat_template.h"
@@ -23,8 +25,10 @@ namespace serval {
 struct TrainingData {
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
-  bool own_template = true;    // it is what the tokenizer's files hold
-  std::string tokenizer_path;  // directory or file
+  bool own_template = true;      // it is what the tokenizer's files hold
+  std::string tokenizer_path;    // directory or file
+  bool ships_tokenizer = false;  // an adapter without it would not be found the same tokens
+  std::vector<std::pair<std::string, int32_t>> token_ids;  // "eos_token_id" ... that the configuration names
   std::unique_ptr<BatchStream> train;
   std::optional<Examples> eval;
   std::string cache_directory;  // "": nothing is kept
@@ -35,6 +39,8 @@ struct TrainingSetup {
   std::shared_ptr<Device> device;
   Pretrained model;
   std::optional<AdapterConfig> adapter;  // what is trained; absent for full fine-tuning
+  SavedWeights saved;                    // weights that lie in the adapter whole
+  std::string vocabulary;                // what becomes of the rows of embeddings and head; "": nothing
   TrainingData data;                     // empty for `serval plan` without a dataset
   SessionPlan plan;
   // Bytes of the host's copy that a checkpoint is written from while training goes on; 0: none is made.

@@ -37,6 +37,11 @@ const Kind kKinds[] = {
      false,
      SIGINT},
     {"FullFloat32", {"--use-peft", "false", "--dtype", "float32"}, false, SIGINT},
+    {"NewTokens",
+     {"--new-tokens", "river,<go>", "--lora-modules-to-save", "embed_tokens", "--embedding-learning-rate",
+      "0.001"},
+     true,
+     SIGINT},
     {"Blocks", {"--gradient-checkpointing", "true", "--lora-dropout", "0.1"}, true, SIGTERM},
 };
 

@@ -157,7 +157,13 @@ TEST(TokenizerSource, AGgufGivesTokenizerAndTemplate) {
   EXPECT_TRUE(file_exists(root + "/out/chat_template.jinja"));
   EXPECT_TRUE(same_bytes(root + "/out/chat_template.jinja", root + "/out/merged/chat_template.jinja"));
   EXPECT_EQ(list_directory(root + "/out/merged"),
-            (Words{"chat_template.jinja", "config.json", "model.safetensors"}));
+            (Words{"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json",
+                   "tokenizer_config.json"}));
+  // Other programs find the tokenizer, and so does serval where none is named.
+  EXPECT_TRUE(same_bytes(root + "/out/tokenizer.json", root + "/out/merged/tokenizer.json"));
+  const Finished found = run_serval({"generate", "--model", tiny_model(), "--adapter", root + "/out",
+                                     "--prompt", "x", "--max-new-tokens", "1"});
+  EXPECT_EQ(found.exit_code, 0) << found.err;
   const Finished answer = run_serval({"generate", "--model", tiny_model(), "--tokenizer", gguf, "--adapter",
                                       root + "/out", "--prompt", "x", "--max-new-tokens", "1"});
   EXPECT_EQ(answer.exit_code, 0) << answer.err;

@@ -89,6 +89,13 @@ TEST(TrainConfig, Conflicts) {
       {kBase + "lora_target_modules: []\n", "c.yaml:3: lora_target_modules is empty"},
       {kBase + "gradient_checkpointing: true\nrecompute: none\n",
        "gradient_checkpointing contradicts recompute"},
+      {kBase + "use_peft: false\nlora_modules_to_save: [lm_head]\n",
+       "lora_modules_to_save contradicts use_peft"},
+      {kBase + "special_tokens: {cls_token: a}\n", "'cls_token' is none of bos_token"},
+      {kBase + "special_tokens: {pad_token: ''}\n", "pad_token is empty"},
+      {kBase + "special_tokens: {eos_token: a}\neos_token: b\n", "eos_token contradicts special_tokens"},
+      {kBase + "new_tokens: ['']\n", "an empty text is no token"},
+      {kBase + "new_token_interpolation: 0.3\n", "new_token_interpolation contradicts new_token_init"},
       {kBase + "eval_steps: 5\n", "eval_dataset is missing"},
       {kBase + "eval_dataset: e\neval_strategy: epoch\neval_steps: 5\n",
        "eval_steps contradicts eval_strategy"},
@@ -165,7 +172,7 @@ TEST(TrainConfig, EveryKeyReachesTheStruct) {
     } else if (key.kind == Kind::counts) {
       value = "{q: 3}";
     } else if (key.kind == Kind::names) {
-      value = "{prompt: q}";
+      value = key.name == "special_tokens" ? "{pad_token: q}" : "{prompt: q}";
     }
     std::string yaml = key.name == "init"      ? "dataset: d.jsonl\n"
                        : key.name == "dataset" ? "model: m\n"
@@ -182,6 +189,11 @@ TEST(TrainConfig, EveryKeyReachesTheStruct) {
     if (key.name == "stochastic_rounding") {  // only beside an optimizer that rounds
       yaml += "optim: adamw_8bit\n";
       EXPECT_NE(resolve(yaml + "stochastic_rounding: true\n").config, resolve(yaml).config);
+      continue;
+    }
+    if (key.name == "new_token_interpolation") {
+      yaml += "new_token_init: interpolation\n";
+      EXPECT_NE(resolve(yaml + "new_token_interpolation: 0.25\n").config, resolve(yaml).config);
       continue;
     }
     EXPECT_NE(resolve(yaml + key.name + ": " + value + "\n").config, base) << key.name;

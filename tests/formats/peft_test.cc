@@ -68,7 +68,6 @@ TEST(AdapterConfig, UnsupportedFeaturesAreRefusedByName) {
   refused("alora_invocation_tokens", "[1,2]");
   refused("layer_replication", "[[0,4],[2,5]]");
   refused("target_parameters", R"(["experts.gate_up_proj"])");
-  refused("modules_to_save", R"(["lm_head"])");
   refused("trainable_token_indices", "[5]");
   refused("trainable_token_indices", R"({"embed_tokens":[5]})");
   refused("fan_in_fan_out", "true");
@@ -174,11 +173,41 @@ TEST(AdapterFile, WrongTensorsAreRefused) {
   EXPECT_REFUSED(AdapterFile(adapter_directory({{"m.q.lora_A.weight", {4, 8}}})), "does not begin");
   EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.m.lora_embedding_A", {4, 8}}})),
                  "neither");
-  EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.lm_head.weight", {4, 8}}})), "neither");
+  EXPECT_REFUSED(AdapterFile(adapter_directory(
+                     {{"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", {2, 8}}})),
+                 "neither");
+  EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.lm_head.weight", {4, 8}, DType::u8}})),
+                 "floating-point");
   EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.m.lora_A.x.weight", {4, 8}},
                                                 {"base_model.model.m.lora_A.y.weight", {4, 8}}})),
                  "appears twice");
   EXPECT_REFUSED(AdapterFile{scratch_directory()}, "adapter_model.safetensors: cannot open");
+}
+
+TEST(AdapterFile, ModulesThatAreSavedWhole) {
+  const AdapterFile file(adapter_directory({{"base_model.model.m.q.lora_A.weight", {4, 8}},
+                                            {"base_model.model.m.q.lora_B.weight", {6, 4}},
+                                            {"base_model.model.lm_head.weight", {4, 8}},
+                                            {"base_model.model.model.norm.weight", {8}}}));
+  EXPECT_EQ(file.tensors().size(), 2u);
+  ASSERT_EQ(file.saved().size(), 2u);
+  EXPECT_EQ(file.saved().at("lm_head.weight")->dims[0], 4u);
+  EXPECT_TRUE(file.saved().contains("model.norm.weight"));
+
+  const AdapterConfig config =
+      AdapterConfig::from_json(Json::parse(R"({"peft_type": "LORA", "target_modules": ["q_proj", "lm_head"],
+                      "modules_to_save": ["lm_head", "embed_tokens"]})",
+                                           "config"),
+                               "config");
+  EXPECT_TRUE(config.ignored.empty());
+  EXPECT_TRUE(config.saves("lm_head"));
+  EXPECT_TRUE(config.saves("model.embed_tokens"));
+  EXPECT_FALSE(config.saves("model.layers.0.self_attn.q_proj"));
+  EXPECT_TRUE(config.match("model.layers.0.self_attn.q_proj"));
+  EXPECT_FALSE(config.match("lm_head"));  // saving beats adapting
+  const AdapterConfig again = AdapterConfig::from_json(config.to_json(), "ours");
+  EXPECT_EQ(again.modules_to_save, config.modules_to_save);
+  EXPECT_TRUE(AdapterConfig().to_json().at("modules_to_save").is_null());
 }
 
 // Every module of the file is one that its configuration matches, with that rank.

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "support/test_data.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_changes.h"
 
 namespace serval {
 namespace {
@@ -184,6 +185,30 @@ TEST(TokenizerFiles, IdsThatDoNotFollowStandInTheVocabulary) {
   EXPECT_EQ(written.at("model").at("vocab"),
             Json::parse(R"({"a": 0, "b": 7, "<new>": 8, "<|turn|>": 9})", "vocab"));
   EXPECT_EQ(Tokenizer::from_directory(out).encode("<new>").ids, std::vector<int32_t>{8});
+}
+
+TEST(TokenizerChanges, SayWhatIsNewAndWhatSpelledIt) {
+  const auto tokenizer = [] {
+    return Tokenizer::from_json(
+        R"({"added_tokens": [{"id": 2, "content": "<s>", "special": true}],
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})",
+        Json::object(), "t");
+  };
+  const TokenizerChanges changes{
+      .add = {{"ab", false}, {"<s>", true}, {"ba", true}, {"ab", true}, {"a", false}},
+      .name = {{"pad_token", "ba"}}};
+  const ChangedTokenizer changed = change_tokenizer(tokenizer(), changes);
+  EXPECT_EQ(changed.old_size, 3);
+  EXPECT_EQ(changed.new_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(changed.spellings, (std::vector<std::vector<int32_t>>{{0, 1}, {1, 0}}));
+  EXPECT_EQ(changed.tokenizer.pad_id(), 4);
+  EXPECT_FALSE(changed.tokenizer.is_special(3));
+  EXPECT_EQ(changed.tokenizer.encode("abba").ids, (std::vector<int32_t>{3, 4}));
+
+  EXPECT_TRUE(TokenizerChanges().empty());
+  EXPECT_EQ(TokenizerChanges().text(), "");
+  EXPECT_NE(changes.text(), (TokenizerChanges{.add = changes.add, .name = {{"eos_token", "ba"}}}.text()));
+  EXPECT_FALSE(was_changed(change_tokenizer(tokenizer(), {}).tokenizer));
 }
 
 TEST(TokenizerFiles, NamedTokensMustExistAndMoveTheEndsOfAText) {

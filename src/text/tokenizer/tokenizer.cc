@@ -247,8 +247,12 @@ std::pair<Tokenizer, std::vector<int32_t>> Tokenizer::with_added_tokens(
   for (const NewToken& token : tokens) {
     if (token.content.empty()) fail("{}: an added token is empty", parts.where);
     std::optional<int32_t> id = token_to_id(token.content);
-    for (size_t i = 0; i < ids.size() && !id; ++i)
-      if (tokens[i].content == token.content) id = ids[i];
+    const auto twice = std::find_if(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(ids.size()),
+                                    [&](const NewToken& other) { return other.content == token.content; });
+    if (twice != tokens.begin() + static_cast<ptrdiff_t>(ids.size())) {
+      ids.push_back(ids[static_cast<size_t>(twice - tokens.begin())]);
+      continue;  // the first one counts
+    }
     if (!id && next > TokenTable::kMaxId) fail("{}: no id is left for '{}'", parts.where, token.content);
     if (!id) id = static_cast<int32_t>(next++);
     ids.push_back(*id);
