@@ -24,10 +24,10 @@ bool is_default(const Json& value) {
 
 // Features that change the maths: only their off values are accepted.
 const char* const kRefused[] = {"use_dora",          "lora_bias",         "alora_invocation_tokens",
-                                "layer_replication", "target_parameters", "trainable_token_indices",
-                                "fan_in_fan_out",    "use_qalora",        "use_bdlora",
-                                "megatron_config",   "arrow_config",      "kasa_config",
-                                "velora_config",     "monteclora_config"};
+                                "layer_replication", "target_parameters", "fan_in_fan_out",
+                                "use_qalora",        "use_bdlora",        "megatron_config",
+                                "arrow_config",      "kasa_config",       "velora_config",
+                                "monteclora_config"};
 
 // Keys that only say how the adapter was made or is managed.
 const std::set<std::string, std::less<>> kInert = {
@@ -111,6 +111,13 @@ bool read_key(AdapterConfig& c, const std::string& key, const Json& value) {
     for (const Json& item : items(value)) c.exclude_modules.push_back(item.as_string());
   } else if (key == "modules_to_save") {
     for (const Json& item : items(value)) c.modules_to_save.push_back(item.as_string());
+  } else if (key == "trainable_token_indices") {
+    // A list is of the embeddings; a map names modules.
+    if (value.is_object() && value.size() > 0 && (value.size() != 1 || !value.contains("embed_tokens")))
+      fail("only rows of embed_tokens are supported, found {}", in_quotes(value.dump(), 80));
+    const Json& list = value.is_object() && value.size() > 0 ? value.at("embed_tokens") : value;
+    for (const Json& item : items(list))
+      if (!item.is_object()) c.trained_tokens.push_back(item.as_int());
   } else if (key == "ensure_weight_tying") {
     c.ensure_weight_tying = value.as_bool();
   } else if (key == "layers_to_transform") {
@@ -318,6 +325,10 @@ AdapterFile::AdapterFile(const std::string& directory)
       is_lora = true;
       break;
     }
+    if (name == "model.embed_tokens.token_adapter.trainable_tokens_delta") {
+      token_rows_ = &entry;
+      continue;
+    }
     if (!is_lora &&
         (name.find(".lora_") != std::string::npos || name.find("token_adapter") != std::string::npos))
       fail(
@@ -332,7 +343,8 @@ AdapterFile::AdapterFile(const std::string& directory)
 }
 
 void AdapterFile::check_pairs() const {
-  if (tensors_.empty() && saved_.empty()) fail("{}: the adapter has no tensors", file_.path());
+  if (tensors_.empty() && saved_.empty() && token_rows_ == nullptr)
+    fail("{}: the adapter has no tensors", file_.path());
   for (const auto& [name, entry] : saved_)
     if (!entry->dtype || !is_floating(*entry->dtype))
       fail("{}: the tensor {} is {}, expected a floating-point type", file_.path(), in_quotes(entry->name),

@@ -44,6 +44,8 @@ class AdapterConfig {
   // Ends of names of modules that train in full and are saved whole; the adapter's matrices are not put
   // there.
   std::vector<std::string> modules_to_save;
+  // Tokens whose rows of the embeddings are replaced (PEFT's trainable_token_indices).
+  std::vector<int64_t> trained_tokens;
   bool ensure_weight_tying = false;  // a tied head stays tied to embeddings that are saved
   std::vector<std::string> ignored;  // keys of the file that were dropped
 
@@ -75,12 +77,15 @@ class AdapterFile {
   const std::map<std::string, const SafetensorsEntry*>& tensors() const { return tensors_; }
   // Parameters of the base that are saved whole, by their names there ("lm_head.weight").
   const std::map<std::string, const SafetensorsEntry*>& saved() const { return saved_; }
+  // The rows of AdapterConfig::trained_tokens, in their order; nullptr where there are none.
+  const SafetensorsEntry* token_rows() const { return token_rows_; }
   const SafetensorsFile& file() const { return file_; }
 
  private:
   void check_pairs() const;
   SafetensorsFile file_;
   std::map<std::string, const SafetensorsEntry*> tensors_, saved_;
+  const SafetensorsEntry* token_rows_ = nullptr;
 };
 
 }  // namespace serval

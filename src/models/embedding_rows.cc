@@ -40,6 +40,19 @@ GrownSource::GrownSource(const TensorSource& source, const EmbeddingRows& rows,
   }
 }
 
+GrownSource::GrownSource(const TensorSource& source, const std::string& matrix,
+                         std::map<int64_t, std::vector<float>> rows)
+    : source_(source) {
+  const std::optional<Shape> shape = source.shape(matrix);
+  if (!shape || shape->rank() != 2) return;  // the loader says that it is missing
+  rows_ = (*shape)[0];
+  for (const auto& [row, values] : rows)
+    if (row < 0 || row >= rows_ || static_cast<int64_t>(values.size()) != (*shape)[1])
+      fail("{}: row {} of {} values does not fit '{}' {}", source.where(), row, values.size(), matrix,
+           to_string(*shape));
+  matrices_[matrix] = {.source_rows = rows_, .width = (*shape)[1], .mean = {}, .set = std::move(rows)};
+}
+
 GrownSource::Matrix GrownSource::measure(const std::string& name, const Shape& shape,
                                          const EmbeddingRows& rows) {
   Matrix m;

@@ -32,6 +32,10 @@ class GrownSource final : public TensorSource {
   GrownSource(const TensorSource& source, const EmbeddingRows& rows,
               const std::vector<std::string>& matrices);
 
+  // The same source with these rows of one matrix in the place of its own.
+  GrownSource(const TensorSource& source, const std::string& matrix,
+              std::map<int64_t, std::vector<float>> rows);
+
   std::optional<Shape> shape(const std::string& name) const override;
   void read(const std::string& name, void* target, DType dtype) const override;
   bool read_part(const std::string& name, int64_t first, int64_t count, void* target,

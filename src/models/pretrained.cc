@@ -1,5 +1,6 @@
 #include "models/pretrained.h"
 
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -98,6 +99,23 @@ class AdapterSource final : public TensorSource {
   const AdapterFile& adapter_;
 };
 
+// The rows of trainable_token_indices, by token.
+std::map<int64_t, std::vector<float>> token_rows(const AdapterConfig& config, const AdapterFile& file) {
+  const std::string& where = file.file().path();
+  const Shape shape = shape_of(*file.token_rows(), where);
+  if (shape.rank() != 2 || shape[0] != static_cast<int64_t>(config.trained_tokens.size()))
+    fail("{}: trainable_tokens_delta is {}, but trainable_token_indices names {} tokens", where,
+         to_string(shape), config.trained_tokens.size());
+  std::map<int64_t, std::vector<float>> rows;
+  for (size_t i = 0; i < config.trained_tokens.size(); ++i) {
+    std::vector<float>& row = rows[config.trained_tokens[i]];
+    row.resize(static_cast<size_t>(shape[1]));
+    file.file().read_elements(*file.token_rows(), static_cast<int64_t>(i) * shape[1], shape[1], row.data(),
+                              DType::f32);
+  }
+  return rows;
+}
+
 // Tensors of a checkpoint that no parameter reads: a sign of another architecture, unless they are buffers.
 void warn_of_unused(const ParameterTable& table, const Checkpoint& checkpoint) {
   std::set<std::string> used;
@@ -171,6 +189,9 @@ Pretrained Pretrained::open(const PretrainedOptions& options) {
            join_path(p.adapter_directory_, "adapter_config.json"), key);
     p.adapter_file_ = std::make_shared<AdapterFile>(p.adapter_directory_);
     p.take_saved_modules(p.adapter_file_->file().path());
+    if (!p.adapter_->trained_tokens.empty() && p.adapter_file_->token_rows() == nullptr)
+      fail("{}: adapter_config.json names trainable_token_indices, but their rows are missing",
+           p.adapter_file_->file().path());
   }
   return p;
 }
@@ -234,6 +255,9 @@ void Pretrained::load_weights(const ParameterTable& table, StateStore& states, u
   std::optional<SavedModulesSource> saved;
   if (adapter_file_ != nullptr && !adapter_file_->saved().empty())
     source = &saved.emplace(*source, *adapter_file_);
+  std::optional<GrownSource> replaced;
+  if (adapter_file_ != nullptr && adapter_file_->token_rows() != nullptr)
+    source = &replaced.emplace(*source, kEmbeddings, token_rows(*adapter_, *adapter_file_));
   std::optional<GrownSource> grown;
   if (rows_) {
     source = &grown.emplace(*source, *rows_, embedding_matrices(config_));

@@ -314,6 +314,12 @@ TrainingSetup prepare_training(const TrainConfig& config, bool with_data, std::s
     if (!config.adapter_name_or_path.empty() && config.lora_dropout > 0)
       setup.adapter->dropout = config.lora_dropout;
   }
+  if (setup.adapter && !setup.adapter->trained_tokens.empty())
+    fail(
+        "{}: the adapter trains single rows of the embeddings (trainable_token_indices), which training "
+        "cannot "
+        "go on with; evaluation and generation read it",
+        config.adapter_name_or_path);
   if (config.activation_offloading && setup.device->kind() == DeviceKind::cpu)
     log_info("activation_offloading saves nothing on the CPU: all memory is the host's");
   std::optional<TextTools> tools;

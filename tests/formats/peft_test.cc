@@ -68,8 +68,8 @@ TEST(AdapterConfig, UnsupportedFeaturesAreRefusedByName) {
   refused("alora_invocation_tokens", "[1,2]");
   refused("layer_replication", "[[0,4],[2,5]]");
   refused("target_parameters", R"(["experts.gate_up_proj"])");
-  refused("trainable_token_indices", "[5]");
-  refused("trainable_token_indices", R"({"embed_tokens":[5]})");
+  refused("trainable_token_indices", R"({"lm_head":[5]})");
+  refused("trainable_token_indices", R"({"embed_tokens":[5],"lm_head":[5]})");
   refused("fan_in_fan_out", "true");
   refused("use_qalora", "true");
   refused("use_bdlora", R"({"a":1})");
@@ -174,7 +174,7 @@ TEST(AdapterFile, WrongTensorsAreRefused) {
   EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.m.lora_embedding_A", {4, 8}}})),
                  "neither");
   EXPECT_REFUSED(AdapterFile(adapter_directory(
-                     {{"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", {2, 8}}})),
+                     {{"base_model.model.model.layers.0.q.token_adapter.trainable_tokens_delta", {2, 8}}})),
                  "neither");
   EXPECT_REFUSED(AdapterFile(adapter_directory({{"base_model.model.lm_head.weight", {4, 8}, DType::u8}})),
                  "floating-point");

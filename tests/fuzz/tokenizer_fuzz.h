@@ -1,13 +1,26 @@
 // What every tokenizer fuzz target does with the parts that a file became: a fixed set of texts there and
-// back.
+// back, and the tokenizer written as a tokenizer.json, which must be readable.
 #pragma once
+#include <cstdio>
 #include <string>
 
 #include "base/error.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer/parts.h"
+#include "text/tokenizer_files.h"
 
 namespace serval {
+
+inline void check_written(const Tokenizer& tokenizer) {
+  const std::string written = tokenizer_json(tokenizer);
+  try {
+    const Tokenizer again = Tokenizer::from_json(written, tokenizer.config(), "written");
+    if (again.vocab_size() != tokenizer.vocab_size()) __builtin_trap();
+  } catch (const UserError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    __builtin_trap();
+  }
+}
 
 // read() gives TokenizerParts or throws a UserError; anything else is a finding.
 template <class Read>
@@ -20,6 +33,7 @@ void use_tokenizer(const Read& read) {
                                       std::string(200, 'a') + std::string(50, ' ')};
   try {
     const Tokenizer tokenizer = Tokenizer::from_parts(read());
+    check_written(tokenizer);
     for (const std::string& text : texts) {
       const Encoding encoding = tokenizer.encode(text);
       for (const Encoding::Span& span : encoding.spans)

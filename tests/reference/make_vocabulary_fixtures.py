@@ -47,7 +47,7 @@ def saved_modules(name, modules, **more):
     adapted = peft.get_peft_model(base(), config).eval()
     with torch.no_grad():
         for parameter_name, parameter in adapted.named_parameters():
-            if "modules_to_save" in parameter_name:
+            if "modules_to_save" in parameter_name or "trainable_tokens" in parameter_name:
                 parameter.add_(0.05 * torch.randn_like(parameter))
     directory = os.path.join(OUT, name)
     adapted.save_pretrained(directory)
@@ -69,7 +69,8 @@ def main():
         "input_ids": TOKENS, "base_logits": logits(base()).tolist(),
         "adapters": {"both": saved_modules("both", ["embed_tokens", "lm_head"]),
                      "embeddings": saved_modules("embeddings", ["embed_tokens"]),
-                     "norm": saved_modules("norm", ["norm"])},
+                     "norm": saved_modules("norm", ["norm"]),
+                     "rows": saved_modules("rows", None, trainable_token_indices=[40, 9])},
     })
 
 
