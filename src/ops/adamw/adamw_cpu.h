@@ -40,6 +40,19 @@ SERVAL_INLINE void adamw_update(const AdamWFactors<A>& f, A gradient, A& p, A& m
   p = p * f.keep - f.step_size * m / (square_root(v) * f.inverse_root + f.eps);
 }
 
+// Small tensors share one parallel region: the parts of all tensors are numbered one after another. Calls
+// each(tensor, its first part, end, number of its part 0) for the parts that lie in [begin, end).
+template <class PartsOf, class F>
+SERVAL_INLINE void for_parts(int tensors, int64_t begin, int64_t end, PartsOf parts_of, F each) {
+  int64_t first = 0;
+  for (int i = 0; i < tensors && first < end; ++i) {
+    const int64_t next = first + parts_of(i), from = begin > first ? begin : first,
+                  to = end < next ? end : next;
+    if (from < to) each(i, from - first, to - first, first);
+    first = next;
+  }
+}
+
 // Where an element of a tensor lies whose rows may be apart.
 SERVAL_INLINE int64_t element_place(const Operand& o, int64_t element) {
   return o.row_stride == o.row_size ? element : element / o.row_size * o.row_stride + element % o.row_size;

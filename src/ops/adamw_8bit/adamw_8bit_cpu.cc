@@ -22,47 +22,54 @@ SERVAL_INLINE void quantize(const DynamicMap& map, const float* values, int64_t 
   for (int64_t i = 0; i < kRun; ++i) codes[i] = nearest_code(map, i < size ? values[i] * inverse : 0.0f);
 }
 
+// The blocks [begin, end) of a tensor.
 template <class P>
-void step(const KernelContext& c, const AdamWFactors<float>& factors, int tensor) {
+void step(const KernelContext& c, const AdamWFactors<float>& f, int tensor, int64_t begin, int64_t end) {
   const Operand* o = c.updates + tensor * kUpdates;
   const Operand &p = o[0], &g = o[5];
   const int64_t count = p.rows * p.row_size, stream = adamw_stream(c, tensor);
-  parallel_for(0, (count + kRun - 1) / kRun, 16, [&](int64_t begin, int64_t end) {
-    const AdamWFactors<float> f = factors;
-    float pp[kRun], m[kRun], v[kRun];
-    uint32_t random[kRun];
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * kRun, size = count - first < kRun ? count - first : kRun;
-      uint8_t *m_codes = o[1].as<uint8_t>() + first, *v_codes = o[3].as<uint8_t>() + first;
-      float *m_absmax = o[2].as<float>() + block, *v_absmax = o[4].as<float>() + block;
-      read_run<float, P>(p, first, size, pp);
-      for (int64_t i = 0; i < size; ++i) {
-        m[i] = kSignedMap.values[m_codes[i]] * *m_absmax;
-        v[i] = kUnsignedMap.values[v_codes[i]] * *v_absmax;
-      }
-      float* gradient = g.as<float>() + first;
-#pragma omp simd
-      for (int64_t i = 0; i < size; ++i) {
-        adamw_update(f, gradient[i], pp[i], m[i], v[i]);
-        gradient[i] = 0;
-      }
-      quantize(kSignedMap, m, size, m_codes, m_absmax);
-      quantize(kUnsignedMap, v, size, v_codes, v_absmax);
-      write_run<float, P>(p, first, size, pp, adamw_words(c, stream, first, random), for_weight);
+  float pp[kRun], m[kRun], v[kRun];
+  uint32_t random[kRun];
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t first = block * kRun, size = count - first < kRun ? count - first : kRun;
+    uint8_t *m_codes = o[1].as<uint8_t>() + first, *v_codes = o[3].as<uint8_t>() + first;
+    float *m_absmax = o[2].as<float>() + block, *v_absmax = o[4].as<float>() + block;
+    read_run<float, P>(p, first, size, pp);
+    for (int64_t i = 0; i < size; ++i) {
+      m[i] = kSignedMap.values[m_codes[i]] * *m_absmax;
+      v[i] = kUnsignedMap.values[v_codes[i]] * *v_absmax;
     }
-  });
+    float* gradient = g.as<float>() + first;
+#pragma omp simd
+    for (int64_t i = 0; i < size; ++i) {
+      adamw_update(f, gradient[i], pp[i], m[i], v[i]);
+      gradient[i] = 0;
+    }
+    quantize(kSignedMap, m, size, m_codes, m_absmax);
+    quantize(kUnsignedMap, v, size, v_codes, v_absmax);
+    write_run<float, P>(p, first, size, pp, adamw_words(c, stream, first, random), for_weight);
+  }
 }
 
 }  // namespace
 
 void adamw_8bit_step(const KernelContext& c) {
   const AdamWFactors<float> factors = adamw_factors<float>(c);
-  for (int tensor = 0; tensor < c.num_updates / kUpdates; ++tensor) {
-    if (c.update(tensor * kUpdates).dtype == DType::bf16)
-      step<BFloat16>(c, factors, tensor);
-    else
-      step<float>(c, factors, tensor);
-  }
+  const int tensors = c.num_updates / kUpdates;
+  const auto blocks_of = [&](int tensor) {
+    const Operand& p = c.updates[tensor * kUpdates];
+    return (p.rows * p.row_size + kRun - 1) / kRun;
+  };
+  int64_t blocks = 0;
+  for (int tensor = 0; tensor < tensors; ++tensor) blocks += blocks_of(tensor);
+  parallel_for(0, blocks, 16, [&](int64_t begin, int64_t end) {
+    for_parts(tensors, begin, end, blocks_of, [&](int tensor, int64_t from, int64_t to, int64_t) {
+      if (c.update(tensor * kUpdates).dtype == DType::bf16)
+        step<BFloat16>(c, factors, tensor, from, to);
+      else
+        step<float>(c, factors, tensor, from, to);
+    });
+  });
 }
 
 }  // namespace serval::SERVAL_ISA

@@ -1,9 +1,30 @@
+#include <type_traits>
+
 #include "base/error.h"
 #include "base/parallel.h"
-#include "ops/common/kernel_math.h"
+#include "ops/common/lanes.h"
 #include "ops/head/head_kernels.h"
 
 namespace serval::SERVAL_ISA {
+namespace {
+
+template <class A>
+SERVAL_INLINE A largest(const A* x, int64_t size) {
+  Lanes<A> most = all_lanes(x[0]);
+  A last = x[0];
+  for_lanes(size, [&](int64_t i, auto count) {
+    if constexpr (!std::is_same_v<decltype(count), AllLanes>) {
+      for (int64_t j = 0; j < count; ++j) last = x[i + j] > last ? x[i + j] : last;
+    } else {
+      const auto values = read_lanes(x + i, count);
+      most = values > most ? values : most;
+    }
+  });
+  for (int64_t lane = 0; lane < kLanes; ++lane) last = most[lane] > last ? most[lane] : last;
+  return last;
+}
+
+}  // namespace
 
 void head_softmax(const SoftmaxArgs& args) {
   with_type(args.dtype, [&](auto tag) {
@@ -16,30 +37,18 @@ void head_softmax(const SoftmaxArgs& args) {
         const int32_t label = args.labels[row];
         if (label < 0 || label >= size)
           check_failed("label < vocab_size", "head_softmax_cpu.cc", __LINE__, "");
-        A lanes[16];
-        for (int lane = 0; lane < 16; ++lane) lanes[lane] = x[0];
-        int64_t i = 0;
-        for (; i + 16 <= size; i += 16)
-          for (int lane = 0; lane < 16; ++lane)
-            lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
-        A most = lanes[0];
-        for (int lane = 1; lane < 16; ++lane) most = lanes[lane] > most ? lanes[lane] : most;
-        for (; i < size; ++i) most = x[i] > most ? x[i] : most;
-        const A at_label = x[label];
-        for (int lane = 0; lane < 16; ++lane) lanes[lane] = 0;
-        for (i = 0; i + 16 <= size; i += 16) {
-          for (int lane = 0; lane < 16; ++lane) {
-            const A e = exponential(x[i + lane] - most);
-            x[i + lane] = e;
-            lanes[lane] += e;
-          }
-        }
+        const A at_label = x[label], most = largest(x, size);
+        Lanes<A> sums{};
         A sum = 0;
-        for (; i < size; ++i) {
-          x[i] = exponential(x[i] - most);
-          sum += x[i];
-        }
-        for (int lane = 0; lane < 16; ++lane) sum += lanes[lane];
+        for_lanes(size, [&](int64_t i, auto count) {
+          const Lanes<A> e = exponential(read_lanes(x + i, count) - most);
+          write_lanes(x + i, e, count);
+          if constexpr (std::is_same_v<decltype(count), AllLanes>)
+            sums += e;
+          else
+            for (int64_t j = 0; j < count; ++j) sum += e[j];
+        });
+        sum += sum_of<A>(sums);
         args.nll[row] = static_cast<double>(most - at_label) + __builtin_log(static_cast<double>(sum));
         args.correct[row] = at_label == most ? 1 : 0;
         A weight = 0;
@@ -53,15 +62,9 @@ void head_softmax(const SoftmaxArgs& args) {
         const A scale = weight / sum;
         const A label_gradient = x[label] * scale - weight;
         T* gradient = reinterpret_cast<T*>(x);
-        for (i = 0; i + 16 <= size; i += 16) {
-          A values[16];
-          for (int lane = 0; lane < 16; ++lane) values[lane] = x[i + lane];
-          for (int lane = 0; lane < 16; ++lane) gradient[i + lane] = store<T>(values[lane] * scale);
-        }
-        for (; i < size; ++i) {
-          const A value = x[i];
-          gradient[i] = store<T>(value * scale);
-        }
+        for_lanes(size, [&](int64_t i, auto count) {
+          write_lanes(gradient + i, read_lanes(x + i, count) * scale, count);
+        });
         gradient[label] = store<T>(label_gradient);
       }
     });

@@ -1,5 +1,5 @@
 #include "ops/common/kernel.h"
-#include "ops/common/kernel_math.h"
+#include "ops/common/lanes.h"
 #include "ops/rope/rope.h"
 
 namespace serval::SERVAL_ISA {
@@ -16,48 +16,61 @@ Layout layout_of(const KernelContext& c, const Operand& cos) {
   return {c.attributes->integer("head_dim"), half, interleaved ? 2 : 1, interleaved ? 1 : half};
 }
 
-template <class A>
-A inverse_rms(const A* x, int64_t size, double eps) {
-  const A sum = sum_in_lanes<A>(size, [&](int64_t i) { return x[i] * x[i]; });
-  return A(1) / square_root(sum / static_cast<A>(size) + static_cast<A>(eps));
-}
-
-// Rotates a head held in `x`; direction -1 is the inverse (the transposed matrix).
-template <class A>
-void rotate(A* x, const A* cos, const A* sin, const Layout& l, A direction) {
+// Rotates a head that read(i, count) gives, and passes it to write(i, lanes, count); direction -1 is the
+// inverse (the transposed matrix).
+template <class A, class Read, class Write>
+SERVAL_INLINE void rotate(const A* cos, const A* sin, const Layout& l, A direction, Read read, Write write) {
   if (l.pair_step == 1) {
-    A *low = x, *high = x + l.half;
-#pragma omp simd
-    for (int64_t i = 0; i < l.half; ++i) {
-      const A a = low[i], b = high[i], s = direction * sin[i];
-      low[i] = a * cos[i] - b * s;
-      high[i] = b * cos[i] + a * s;
-    }
+    for_lanes(l.half, [&](int64_t i, auto count) {
+      const Lanes<A> a = read(i, count), b = read(l.half + i, count), c = read_lanes(cos + i, count),
+                     s = direction * read_lanes(sin + i, count);
+      write(i, a * c - b * s, count);
+      write(l.half + i, b * c + a * s, count);
+    });
+    for_lanes(l.head_dim - 2 * l.half,
+              [&](int64_t i, auto count) { write(2 * l.half + i, read(2 * l.half + i, count), count); });
     return;
   }
+  A x[ops::kMaxRopeHeadDim];
+  for_lanes(l.head_dim, [&](int64_t i, auto count) { write_lanes(x + i, read(i, count), count); });
   for (int64_t i = 0; i < l.half; ++i) {
     const A a = x[2 * i], b = x[2 * i + 1], s = direction * sin[i];
     x[2 * i] = a * cos[i] - b * s;
     x[2 * i + 1] = b * cos[i] + a * s;
   }
+  for_lanes(l.head_dim, [&](int64_t i, auto count) { write(i, read_lanes(x + i, count), count); });
+}
+
+template <class T>
+SERVAL_INLINE Accumulator<T> inverse_rms(const T* x, int64_t size, double eps) {
+  using A = Accumulator<T>;
+  Lanes<A> squares{};
+  for_lanes(size, [&](int64_t i, auto count) {
+    const auto value = read_lanes(x + i, count);
+    squares += value * value;
+  });
+  return A(1) / square_root(sum_of<A>(squares) / static_cast<A>(size) + static_cast<A>(eps));
 }
 
 template <class T>
 void forward_heads(const Operand& in, const Operand& out, const Operand& norm, int64_t row,
                    const Accumulator<T>* cos, const Accumulator<T>* sin, const Layout& l, double eps) {
   using A = Accumulator<T>;
+  const T* w = norm.as<T>();
   for (int64_t head = 0; head < in.row_size; head += l.head_dim) {
     const T* x = in.row<T>(row) + head;
     T* o = out.row<T>(row) + head;
-    A values[ops::kMaxRopeHeadDim];
-    for (int64_t i = 0; i < l.head_dim; ++i) values[i] = load(x[i]);
-    if (norm) {
-      const A r = inverse_rms(values, l.head_dim, eps);
-      const T* w = norm.as<T>();
-      for (int64_t i = 0; i < l.head_dim; ++i) values[i] = values[i] * r * load(w[i]);
+    const auto store_lanes = [&](int64_t i, Lanes<A> y, auto count) { write_lanes(o + i, y, count); };
+    if (w == nullptr) {
+      const auto plain = [&](int64_t i, auto count) { return read_lanes(x + i, count); };
+      rotate<A>(cos, sin, l, A(1), plain, store_lanes);
+      continue;
     }
-    rotate<A>(values, cos, sin, l, A(1));
-    for (int64_t i = 0; i < l.head_dim; ++i) o[i] = store<T>(values[i]);
+    const A r = inverse_rms(x, l.head_dim, eps);
+    const auto normed = [&](int64_t i, auto count) {
+      return read_lanes(x + i, count) * r * read_lanes(w + i, count);
+    };
+    rotate<A>(cos, sin, l, A(1), normed, store_lanes);
   }
 }
 
@@ -67,31 +80,37 @@ void backward_heads(const Operand& d_out, const Operand& in, const Operand& d_in
                     int64_t row, const Accumulator<T>* cos, const Accumulator<T>* sin, const Layout& l,
                     double eps, Accumulator<T>* d_norm_row) {
   using A = Accumulator<T>;
+  const T* w = norm.as<T>();
   if (d_norm_row != nullptr)
     for (int64_t i = 0; i < l.head_dim; ++i) d_norm_row[i] = 0;
   for (int64_t head = 0; head < in.row_size; head += l.head_dim) {
     const T* d = d_out.row<T>(row) + head;
+    T* o = d_in ? d_in.row<T>(row) + head : nullptr;
+    const auto gradient = [&](int64_t i, auto count) { return read_lanes(d + i, count); };
+    if (w == nullptr) {
+      if (o != nullptr)
+        rotate<A>(cos, sin, l, A(-1), gradient,
+                  [&](int64_t i, Lanes<A> dx, auto count) { write_lanes(o + i, dx, count); });
+      continue;
+    }
     A g[ops::kMaxRopeHeadDim];
-    for (int64_t i = 0; i < l.head_dim; ++i) g[i] = load(d[i]);
-    rotate<A>(g, cos, sin, l, A(-1));
-    if (norm) {
-      const T *x = in.row<T>(row) + head, *w = norm.as<T>();
-      A values[ops::kMaxRopeHeadDim];
-      for (int64_t i = 0; i < l.head_dim; ++i) values[i] = load(x[i]);
-      const A r = inverse_rms(values, l.head_dim, eps);
-      if (d_norm_row != nullptr) {
-#pragma omp simd
-        for (int64_t i = 0; i < l.head_dim; ++i) d_norm_row[i] += g[i] * values[i] * r;
-      }
-      for (int64_t i = 0; i < l.head_dim; ++i) g[i] *= load(w[i]);
-      const A dot = sum_in_lanes<A>(l.head_dim, [&](int64_t i) { return g[i] * values[i]; });
-      const A scale = dot * r * r * r / static_cast<A>(l.head_dim);
-      for (int64_t i = 0; i < l.head_dim; ++i) g[i] = g[i] * r - values[i] * scale;
-    }
-    if (d_in) {
-      T* o = d_in.row<T>(row) + head;
-      for (int64_t i = 0; i < l.head_dim; ++i) o[i] = store<T>(g[i]);
-    }
+    rotate<A>(cos, sin, l, A(-1), gradient,
+              [&](int64_t i, Lanes<A> dx, auto count) { write_lanes(g + i, dx, count); });
+    const T* x = in.row<T>(row) + head;
+    const A r = inverse_rms(x, l.head_dim, eps);
+    Lanes<A> dots{};
+    for_lanes(l.head_dim, [&](int64_t i, auto count) {
+      const auto value = read_lanes(x + i, count), grad = read_lanes(g + i, count);
+      if (d_norm_row != nullptr)
+        write_lanes(d_norm_row + i, read_lanes(d_norm_row + i, count) + grad * value * r, count);
+      dots += grad * read_lanes(w + i, count) * value;
+    });
+    if (o == nullptr) continue;
+    const A scale = sum_of<A>(dots) * r * r * r / static_cast<A>(l.head_dim);
+    for_lanes(l.head_dim, [&](int64_t i, auto count) {
+      const auto weighted = read_lanes(g + i, count) * read_lanes(w + i, count);
+      write_lanes(o + i, weighted * r - read_lanes(x + i, count) * scale, count);
+    });
   }
 }
 
