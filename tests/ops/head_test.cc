@@ -21,6 +21,7 @@ std::vector<HeadCase> cases() {
       {"no labels", 6, 8, 16, 11, 0, 4},
       {"no tokens", 0, 4, 8, 5, 0, 2},
       {"all rows", 17, 20, 65, 129, 17, 20},
+      {"rows by threads", 70, 72, 33, 65, 67, 70},
       {"vocab below a lane", 5, 5, 8, 3, 4, 5},
       {"chunks of 16", 65, 70, 24, 33, 49, 60, 16},
       {"chunks of 16, exact", 64, 64, 16, 40, 32, 33, 16},

@@ -28,6 +28,8 @@ std::vector<LinearCase> cases() {
       {"adapter frozen", 6, 6, 24, {8, 8}, {2, 2}, false, false, false},
       {"first layer", 6, 6, 24, {8, 8}, {2, 2}, false, false, true, false},
       {"wide", 33, 33, 129, {65}, {16}, false},
+      {"rows by threads", 70, 75, 33, {70, 33}, {5, 4}, true, true},
+      {"rows by threads, dropout", 67, 70, 33, {40, 9}, {3, 4}, false, false, true, true, 0.25},
       {"dropout", 17, 20, 33, {16, 9, 7}, {3, 0, 4}, true, true, true, true, 0.25},
       {"dropout, first layer", 8, 8, 16, {8}, {4}, false, false, true, false, 0.5},
   };

@@ -14,6 +14,7 @@ struct Matrix {
   bool transposed = false;
 
   static Matrix of(const Operand& x) { return {x.data, x.dtype, x.rows, x.row_size, x.row_stride, false}; }
+  Operand operand() const { return {data, dtype, stride, rows, columns}; }  // of an untransposed one
   Matrix t() const { return {data, dtype, columns, rows, stride, !transposed}; }
   // Only untransposed matrices are cut.
   Matrix row_range(int64_t begin, int64_t count) const {

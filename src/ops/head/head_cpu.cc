@@ -3,6 +3,7 @@
 
 #include "ops/common/kernel.h"
 #include "ops/common/products.h"
+#include "ops/common/row_parts.h"
 #include "ops/head/head_kernels.h"
 
 namespace serval {
@@ -57,6 +58,24 @@ struct Call {
   bool gradient;
 };
 
+// The rows of a chunk from `from` on; the chunk begins at the label row `begin`.
+SoftmaxArgs softmax_args(const Call& c, const Workspace& w, const Matrix& logits, int64_t begin,
+                         int64_t from) {
+  const int64_t row = begin + from;
+  SoftmaxArgs args{
+      .logits = logits.data, .dtype = c.hidden.dtype, .rows = logits.rows, .vocab_size = logits.columns};
+  args.labels = c.labels.as<int32_t>() + row;
+  args.row_weights = c.gradient && c.row_weights != nullptr ? c.row_weights + row : nullptr;
+  if (c.upstream) {
+    args.upstream_stride = c.upstream.row_stride;
+    args.upstream =
+        static_cast<const char*>(c.upstream.data) + row * c.upstream.row_stride * wide_size(c.hidden.dtype);
+  }
+  args.nll = w.nll + from;
+  args.correct = w.correct + from;
+  return args;
+}
+
 // Runs `each_chunk(first row, rows, workspace)` after the softmax of each chunk.
 template <class EachChunk>
 void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
@@ -71,39 +90,33 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
     });
   }
   const Matrix weight = Matrix::of(c.weight);
+  // Each row's gradient lies at the start of the row's logits, in the compute type.
+  const auto gradient_of = [&](const Matrix& logits) {
+    return Matrix{logits.data, dtype, logits.rows, vocab_size, vocab_size * wide_size(dtype) / size_of(dtype),
+                  false};
+  };
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
     const Workspace w = carve(memory, chunk, vocab_size, hidden_size, dtype);
     const int32_t* label_rows = c.label_rows.as<int32_t>() + begin;
-    for (int64_t i = 0; i < count; ++i)
-      copy_row(c.hidden, label_rows[i], static_cast<char*>(w.hidden.data) + i * hidden_size * size_of(dtype));
-    const Matrix hidden = w.hidden.row_range(0, count), logits = w.logits.row_range(0, count);
-    multiply(hidden, weight.t(), logits);
-    SoftmaxArgs args{.logits = logits.data, .dtype = dtype, .rows = count, .vocab_size = vocab_size};
-    args.labels = c.labels.as<int32_t>() + begin;
-    args.row_weights = c.gradient && c.row_weights != nullptr ? c.row_weights + begin : nullptr;
-    if (c.upstream) {
-      args.upstream_stride = c.upstream.row_stride;
-      args.upstream =
-          static_cast<const char*>(c.upstream.data) + begin * c.upstream.row_stride * wide_size(dtype);
-    }
-    args.nll = w.nll;
-    args.correct = w.correct;
-    run_head_softmax(args);
-    if (c.gradient) {
-      // Each row's gradient lies at the start of the row's logits, in the compute type.
-      const Matrix d_logits{
-          logits.data, dtype, count, vocab_size, vocab_size * wide_size(dtype) / size_of(dtype), false};
-      if (c.d_hidden) {
-        multiply(d_logits, weight, w.d_hidden.row_range(0, count));
-        for (int64_t i = 0; i < count; ++i)
-          std::memcpy(
-              static_cast<char*>(c.d_hidden.data) + label_rows[i] * c.d_hidden.row_stride * size_of(dtype),
-              static_cast<char*>(w.d_hidden.data) + i * hidden_size * size_of(dtype),
-              static_cast<size_t>(hidden_size * size_of(dtype)));
-      }
-      if (c.d_weight) multiply(d_logits.t(), hidden, Matrix::of(c.d_weight), 1, true);
-    }
+    for_row_parts(c.weight, count, [&](int64_t from, int64_t to) {
+      const Matrix hidden = w.hidden.row_range(from, to - from), logits = w.logits.row_range(from, to - from);
+      for (int64_t i = from; i < to; ++i)
+        copy_row(c.hidden, label_rows[i],
+                 static_cast<char*>(w.hidden.data) + i * hidden_size * size_of(dtype));
+      multiply(hidden, weight.t(), logits);
+      run_head_softmax(softmax_args(c, w, logits, begin, from));
+      if (!c.gradient || !c.d_hidden) return;
+      multiply(gradient_of(logits), weight, w.d_hidden.row_range(from, to - from));
+      for (int64_t i = from; i < to; ++i)
+        std::memcpy(
+            static_cast<char*>(c.d_hidden.data) + label_rows[i] * c.d_hidden.row_stride * size_of(dtype),
+            static_cast<char*>(w.d_hidden.data) + i * hidden_size * size_of(dtype),
+            static_cast<size_t>(hidden_size * size_of(dtype)));
+    });
+    if (c.gradient && c.d_weight)
+      multiply(gradient_of(w.logits.row_range(0, count)).t(), w.hidden.row_range(0, count),
+               Matrix::of(c.d_weight), 1, true);
     each_chunk(begin, count, w);
   }
 }

@@ -17,12 +17,13 @@ std::vector<AdaptedSegment> adapted_segments(const KernelContext& c) {
   const auto& sizes = c.attributes->integers("segments");
   const auto& ranks = c.attributes->integers("ranks");
   const auto& scales = c.attributes->numbers("scales");
+  const bool random = c.attributes->number("dropout") > 0;
   std::vector<AdaptedSegment> segments;
   int64_t column = 0, rank = 0;
   for (size_t i = 0; i < sizes.size(); ++i) {
     if (ranks[i] > 0)
       segments.push_back({static_cast<int>(i), column, sizes[i], rank, ranks[i], scales[i],
-                          stable_hash(std::string(c.name) + "." + std::to_string(i))});
+                          random ? stable_hash(std::string(c.name) + "." + std::to_string(i)) : 0});
     column += sizes[i];
     rank += ranks[i];
   }

@@ -46,13 +46,14 @@ inline int64_t linear_dropout_scratch(int64_t rows, int64_t rank, int64_t in_fea
 
 // out[t, :] = x[t, :] * mask / (1 - p), or out += x * mask / (1 - p).
 struct DropoutArgs {
-  const Operand* x = nullptr;
+  Operand x;
   void* out = nullptr;
   int64_t out_stride = 0;
   bool accumulate = false;
   double p = 0;
   const int64_t* random = nullptr;  // seed, step, micro-step
   uint64_t name_hash = 0;
+  int64_t first_row = 0;  // the number of x's first row among those that the mask is drawn for
 };
 
 // target[j] += sum over rows of dy[:, j], in the order of the rows.

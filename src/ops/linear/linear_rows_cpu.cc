@@ -17,18 +17,19 @@ PhiloxKey key_of(const DropoutArgs& args) {
 
 void linear_dropout(const DropoutArgs& args) {
   const PhiloxKey key = key_of(args);
-  const int64_t size = args.x->row_size;
+  const int64_t size = args.x.row_size;
   const double keep = 1 - args.p;
   const uint32_t limit = dropout_limit(args.p);
-  with_type(args.x->dtype, [&](auto tag) {
+  with_type(args.x.dtype, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
     const A scale = static_cast<A>(1 / keep);
-    parallel_for(0, args.x->rows, 1 + 4096 / size, [&](int64_t begin, int64_t end) {
+    parallel_for(0, args.x.rows, 1 + 4096 / size, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const T* x = args.x->row<T>(row);
+        const T* x = args.x.row<T>(row);
         T* out = static_cast<T*>(args.out) + row * args.out_stride;
-        const uint64_t first = static_cast<uint64_t>(row) * static_cast<uint64_t>((size + 3) / 4);
+        const uint64_t first =
+            static_cast<uint64_t>(args.first_row + row) * static_cast<uint64_t>((size + 3) / 4);
         for (int64_t i = 0; i < size; i += 4 * kPhiloxBlocks) {
           uint32_t words[4 * kPhiloxBlocks];
           philox_words(key, first + static_cast<uint64_t>(i / 4), words);
