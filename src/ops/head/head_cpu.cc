@@ -90,6 +90,7 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
     });
   }
   const Matrix weight = Matrix::of(c.weight);
+  const bool small = is_small_weight(c.weight);
   // Each row's gradient lies at the start of the row's logits, in the compute type.
   const auto gradient_of = [&](const Matrix& logits) {
     return Matrix{logits.data, dtype, logits.rows, vocab_size, vocab_size * wide_size(dtype) / size_of(dtype),
@@ -99,7 +100,7 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
     const int64_t count = std::min(chunk, rows - begin);
     const Workspace w = carve(memory, chunk, vocab_size, hidden_size, dtype);
     const int32_t* label_rows = c.label_rows.as<int32_t>() + begin;
-    for_row_parts(c.weight, count, [&](int64_t from, int64_t to) {
+    for_row_parts(small, count, [&](int64_t from, int64_t to) {
       const Matrix hidden = w.hidden.row_range(from, to - from), logits = w.logits.row_range(from, to - from);
       for (int64_t i = from; i < to; ++i)
         copy_row(c.hidden, label_rows[i],
@@ -115,8 +116,8 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
             static_cast<size_t>(hidden_size * size_of(dtype)));
     });
     if (c.gradient && c.d_weight)
-      multiply(gradient_of(w.logits.row_range(0, count)).t(), w.hidden.row_range(0, count),
-               Matrix::of(c.d_weight), 1, true);
+      add_over_rows(small, gradient_of(w.logits.row_range(0, count)), w.hidden.row_range(0, count),
+                    Matrix::of(c.d_weight));
     each_chunk(begin, count, w);
   }
 }

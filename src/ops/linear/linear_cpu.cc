@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ops/common/kernel.h"
 #include "ops/common/products.h"
 #include "ops/common/row_parts.h"
@@ -7,27 +9,11 @@ namespace serval {
 SERVAL_CPU_FUNCTION(linear_dropout, DropoutArgs)
 SERVAL_CPU_FUNCTION(linear_column_sums, ColumnSumsArgs)
 
-namespace {
-
-// The columns that go with the rows [begin, end) where all columns are shared out as the rows are.
-struct Columns {
-  int64_t begin, count;
-};
-Columns columns_beside(int64_t columns, int64_t begin, int64_t end, int64_t rows) {
-  constexpr int64_t kUnit = 32;
-  const auto border = [&](int64_t row) {
-    return row == rows ? columns : (columns * row / rows + kUnit / 2) / kUnit * kUnit;
-  };
-  return {border(begin), border(end) - border(begin)};
-}
-
-}  // namespace
-
 void run_linear_forward(const KernelContext& c) {
   using namespace linear_forward_operands;
   const auto segments = adapted_segments(c);
   const double p = segments.empty() ? 0 : c.attributes->number("dropout");
-  for_row_parts(c.input(weight), c.input(x).rows, [&](int64_t begin, int64_t end) {
+  for_row_parts(is_small_weight(c.input(weight)), c.input(x).rows, [&](int64_t begin, int64_t end) {
     const auto rows_of = [&](const Operand& o) { return Matrix::of(o).row_range(begin, end - begin); };
     const Matrix input = rows_of(c.input(x)), out = rows_of(c.output(y));
     multiply(input, Matrix::of(c.input(weight)).t(), out, 1, false, &c.input(bias));
@@ -57,28 +43,20 @@ void run_linear_backward(const KernelContext& c) {
   if (c.update(d_bias)) run_linear_column_sums({c.input(dy), c.update(d_bias)});
   const auto segments = adapted_segments(c);
   const double p = segments.empty() ? 0 : c.attributes->number("dropout");
-  const int64_t all_rows = c.input(dy).rows;
-  for_row_parts(c.input(weight), all_rows, [&](int64_t begin, int64_t end) {
+  const bool small = is_small_weight(c.input(weight));
+  for_row_parts(small, c.input(dy).rows, [&](int64_t begin, int64_t end) {
     const auto rows_of = [&](const Operand& o) { return Matrix::of(o).row_range(begin, end - begin); };
     const Matrix grad = rows_of(c.input(dy)), frozen = Matrix::of(c.input(weight)),
                  out = rows_of(c.output(dx));
     if (wants_dx) multiply(grad, frozen, out);
     if (segments.empty()) return;
     const Matrix adapter = Matrix::of(c.input(a)), v_all = rows_of(c.output(v));
-    for (const AdaptedSegment& s : segments) {
+    for (const AdaptedSegment& s : segments)
       multiply(grad.column_range(s.column, s.size), Matrix::of(c.input(first_b + s.index)),
                v_all.column_range(s.rank_begin, s.rank), s.scale);
-      const Operand& d_b = c.update(first_d_b + s.index);
-      if (!d_b) continue;
-      // All rows of dy and u, for some rows of dB.
-      const Columns own = columns_beside(s.size, begin, end, all_rows);
-      multiply(Matrix::of(c.input(dy)).column_range(s.column + own.begin, own.count).t(),
-               Matrix::of(c.input(u)).column_range(s.rank_begin, s.rank),
-               Matrix::of(d_b).row_range(own.begin, own.count), s.scale, true);
-    }
     if (!wants_dx) return;
     if (p == 0) return multiply(v_all, adapter, out, 1, true);
-    Matrix copy{c.workspace, grad.dtype, all_rows, frozen.columns, frozen.columns, false};
+    Matrix copy{c.workspace, grad.dtype, c.input(dy).rows, frozen.columns, frozen.columns, false};
     copy = copy.row_range(begin, end - begin);
     for (const AdaptedSegment& s : segments) {
       multiply(v_all.column_range(s.rank_begin, s.rank), adapter.row_range(s.rank_begin, s.rank), copy);
@@ -86,26 +64,45 @@ void run_linear_backward(const KernelContext& c) {
           {copy.operand(), out.data, out.stride, true, p, c.input(random).as<int64_t>(), s.name_hash, begin});
     }
   });
+  if (segments.empty()) return;
+  // Each thread takes some rows of the dB, all rows of dy and u.
+  for_column_parts(small, c.input(dy).row_size, [&](int64_t begin, int64_t end) {
+    for (const AdaptedSegment& s : segments) {
+      const int64_t from = std::max(begin, s.column), to = std::min(end, s.column + s.size);
+      if (from < to && c.update(first_d_b + s.index))
+        add_over_rows(small, Matrix::of(c.input(dy)).column_range(from, to - from),
+                      Matrix::of(c.input(u)).column_range(s.rank_begin, s.rank),
+                      Matrix::of(c.update(first_d_b + s.index)).row_range(from - s.column, to - from),
+                      s.scale);
+    }
+  });
 }
 
 void run_linear_gradients(const KernelContext& c) {
   using namespace linear_gradients_operands;
   const Matrix input = Matrix::of(c.input(x));
-  if (c.update(d_weight))
-    multiply(Matrix::of(c.input(dy)).t(), input, Matrix::of(c.update(d_weight)), 1, true);
-  if (!c.update(d_a)) return;
-  const Matrix v_all = Matrix::of(c.input(v)), d_adapter = Matrix::of(c.update(d_a));
-  const double p = c.attributes->number("dropout");
-  if (p == 0) {
-    multiply(v_all.t(), input, d_adapter, 1, true);
-    return;
-  }
+  const auto segments = adapted_segments(c);
+  int64_t out_features = 0;
+  for (const int64_t size : c.attributes->integers("segments")) out_features += size;
+  const bool small = is_small_weight(out_features, input.columns, input.dtype);
+  const double p = segments.empty() ? 0 : c.attributes->number("dropout");
+  const bool trains_a = static_cast<bool>(c.update(d_a));
+  // Each thread takes some columns of the gradients and of x.
+  for_column_parts(small, input.columns, [&](int64_t begin, int64_t end) {
+    const auto columns_of = [&](const Matrix& m) { return m.column_range(begin, end - begin); };
+    if (c.update(d_weight))
+      add_over_rows(small, Matrix::of(c.input(dy)), columns_of(input),
+                    columns_of(Matrix::of(c.update(d_weight))));
+    if (trains_a && p == 0)
+      add_over_rows(small, Matrix::of(c.input(v)), columns_of(input), columns_of(Matrix::of(c.update(d_a))));
+  });
+  if (!trains_a || p == 0) return;
   const Matrix copy{c.workspace, input.dtype, input.rows, input.columns, input.columns, false};
-  for (const AdaptedSegment& s : adapted_segments(c)) {
+  for (const AdaptedSegment& s : segments) {
     run_linear_dropout(
         {c.input(x), copy.data, copy.stride, false, p, c.input(random).as<int64_t>(), s.name_hash});
-    multiply(v_all.column_range(s.rank_begin, s.rank).t(), copy, d_adapter.row_range(s.rank_begin, s.rank), 1,
-             true);
+    add_over_rows(small, Matrix::of(c.input(v)).column_range(s.rank_begin, s.rank), copy,
+                  Matrix::of(c.update(d_a)).row_range(s.rank_begin, s.rank));
   }
 }
 
