@@ -11,17 +11,23 @@ endfunction()
 # linker could keep a copy that an older processor cannot run.
 #   serval_isa_sources(TARGET files...):    avx2, avx512, avx512_bf16
 #   serval_kernel_sources(TARGET files...): the same and `generic`, which any x86-64 processor runs
+#   serval_bf16_sources(TARGET files...):   avx512_bf16 and amx (the same flags: gemm/bf16_tiles.h writes the
+#                                           instructions of the matrix unit as assembly)
 function(serval_isa_sources target)
   serval_compile_for_isas(${target} "avx2;avx512;avx512_bf16" ${ARGN})
 endfunction()
 function(serval_kernel_sources target)
   serval_compile_for_isas(${target} "generic;avx2;avx512;avx512_bf16" ${ARGN})
 endfunction()
+function(serval_bf16_sources target)
+  serval_compile_for_isas(${target} "avx512_bf16;amx" ${ARGN})
+endfunction()
 function(serval_compile_for_isas target isas)
   set(generic_flags)
   set(avx2_flags -mavx2 -mfma -mf16c)
   set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
   set(avx512_bf16_flags ${avx512_flags} -mavx512bf16)
+  set(amx_flags ${avx512_bf16_flags})
   # Only inlined functions take vectors, so how they are passed does not matter: -Wno-psabi.
   foreach(isa ${isas})
     set(library ${target}_${isa})

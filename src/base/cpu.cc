@@ -2,7 +2,10 @@
 
 #include <cpuid.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <set>
@@ -13,15 +16,6 @@
 namespace serval {
 namespace {
 
-CpuIsa detect_isa() {
-  __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuIsa::generic;
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (!avx512) return CpuIsa::avx2;
-  return __builtin_cpu_supports("avx512bf16") ? CpuIsa::avx512_bf16 : CpuIsa::avx512;
-}
-
 // The compiler's own check does not know AMX everywhere, so the processor and the system are asked directly.
 bool detect_amx_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -31,7 +25,20 @@ bool detect_amx_bf16() {
   unsigned low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   const unsigned tile_state = 3u << 17;
-  return instructions && (low & tile_state) == tile_state;
+  if (!instructions || (low & tile_state) != tile_state) return false;
+  // Linux saves the tiles only for a process that asked for it (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+CpuIsa detect_isa() {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuIsa::generic;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (!avx512) return CpuIsa::avx2;
+  if (!__builtin_cpu_supports("avx512bf16")) return CpuIsa::avx512;
+  return detect_amx_bf16() ? CpuIsa::amx : CpuIsa::avx512_bf16;
 }
 
 std::atomic<CpuIsa>& chosen_isa() {
@@ -58,6 +65,8 @@ const char* name_of(CpuIsa isa) {
       return "avx512";
     case CpuIsa::avx512_bf16:
       return "avx512_bf16";
+    case CpuIsa::amx:
+      return "amx";
   }
   return "?";
 }
@@ -72,24 +81,35 @@ CpuIsa cpu_isa() {
 }
 
 void set_cpu_isa(CpuIsa isa) {
-  SERVAL_CHECK(isa <= best_cpu_isa(), "this processor has no {}", name_of(isa));
+  const std::vector<CpuIsa> isas = testable_cpu_isas();
+  SERVAL_CHECK(std::find(isas.begin(), isas.end(), isa) != isas.end(), "this processor has no {}",
+               name_of(isa));
   chosen_isa() = isa;
 }
 
 std::vector<CpuIsa> usable_cpu_isas() {
   std::vector<CpuIsa> isas;
-  for (CpuIsa isa : {CpuIsa::generic, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_bf16})
+  for (CpuIsa isa : {CpuIsa::generic, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_bf16, CpuIsa::amx})
     if (isa <= best_cpu_isa()) isas.push_back(isa);
   return isas;
 }
 
-CpuFeatures cpu_features() {
-  static const CpuFeatures features = [] {
+std::vector<CpuIsa> testable_cpu_isas() {
+  std::vector<CpuIsa> isas = usable_cpu_isas();
+  if (isas.back() == CpuIsa::avx512_bf16) isas.push_back(CpuIsa::amx);
+  return isas;
+}
+
+bool amx_is_emulated() {
+  return best_cpu_isa() < CpuIsa::amx;
+}
+
+bool has_avx512_vnni() {
+  static const bool has = [] {
     __builtin_cpu_init();
-    return CpuFeatures{.avx512_vnni = __builtin_cpu_supports("avx512vnni") != 0,
-                       .amx_bf16 = detect_amx_bf16()};
+    return __builtin_cpu_supports("avx512vnni") != 0;
   }();
-  return features;
+  return has;
 }
 
 std::string cpu_model() {
@@ -120,10 +140,8 @@ int physical_cores() {
 }
 
 std::string cpu_text() {
-  const CpuFeatures features = cpu_features();
   std::string text = fmt::format("{}, {} cores, {}", cpu_model(), physical_cores(), name_of(cpu_isa()));
-  if (features.avx512_vnni) text += " +vnni";
-  if (features.amx_bf16) text += " +amx_bf16";
+  if (has_avx512_vnni()) text += " +vnni";
   if (cpu_isa() != best_cpu_isa()) text += fmt::format(" (the processor has {})", name_of(best_cpu_isa()));
   return text;
 }

@@ -9,19 +9,21 @@
 
 namespace serval {
 
-enum class CpuIsa : uint8_t { generic, avx2, avx512, avx512_bf16 };  // each includes those before it
+// Each includes those before it; `amx` is the matrix unit for bf16, which the system must also allow.
+enum class CpuIsa : uint8_t { generic, avx2, avx512, avx512_bf16, amx };
 
 const char* name_of(CpuIsa isa);
 CpuIsa best_cpu_isa();                  // of this processor
 CpuIsa cpu_isa();                       // what kernels use: the best one unless overridden
-void set_cpu_isa(CpuIsa isa);           // for tests; at most best_cpu_isa()
 std::vector<CpuIsa> usable_cpu_isas();  // generic ... best_cpu_isa()
 
-struct CpuFeatures {
-  bool avx512_vnni = false;
-  bool amx_bf16 = false;  // oneDNN uses the matrix unit by itself where the system allows it
-};
-CpuFeatures cpu_features();
+// For tests. Processors with avx512_bf16 but no matrix unit run `amx` too: its instructions are emulated
+// then, slowly.
+void set_cpu_isa(CpuIsa isa);
+std::vector<CpuIsa> testable_cpu_isas();
+bool amx_is_emulated();
+
+bool has_avx512_vnni();
 
 std::string cpu_model();
 int physical_cores();    // those that this process may run on; hyper-threads count once

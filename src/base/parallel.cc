@@ -86,5 +86,36 @@ void run_parallel(int64_t begin, int64_t end, int64_t grain, RangeFunction funct
   if (failure) std::rethrow_exception(failure);
 }
 
+void run_phases(int64_t parts, int64_t phases, RangeFunction function, void* context) {
+  if (parts <= 1 || omp_in_parallel()) {
+    for (int64_t phase = 0; phase < phases; ++phase)
+      for (int64_t part = 0; part < parts; ++part) function(context, phase, part);
+    return;
+  }
+  std::exception_ptr failure;
+  std::atomic<bool> failed{false};
+#ifdef _OPENMP
+#pragma omp parallel num_threads(num_threads())
+#endif
+  for (int64_t phase = 0; phase < phases; ++phase) {
+    for (int64_t part = omp_get_thread_num(); part < parts && !failed; part += omp_get_num_threads()) {
+      try {
+        function(context, phase, part);
+      } catch (...) {
+#ifdef _OPENMP
+#pragma omp critical(serval_parallel_failure)
+#endif
+        if (!failure) failure = std::current_exception();
+        failed = true;
+      }
+    }
+    if (phase + 1 == phases) break;
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace detail
 }  // namespace serval

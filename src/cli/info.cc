@@ -19,7 +19,7 @@ int run_info(const Arguments& arguments) {
     json.set("processor", Json(cpu_model()));
     json.set("threads", Json(static_cast<int64_t>(num_threads())));
     json.set("instruction_set", Json(name_of(cpu_isa())));
-    json.set("amx_bf16", Json(cpu_features().amx_bf16));
+    json.set("amx_bf16", Json(best_cpu_isa() == CpuIsa::amx));
     json.set("products", Json(gemm_info()));
     json.set("memory_bytes", Json(device->total_memory()));
     json.set("free_memory_bytes", Json(device->free_memory()));

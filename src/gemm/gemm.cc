@@ -1,6 +1,7 @@
 #include "gemm/gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <vector>
 
@@ -32,9 +33,13 @@ void check(const GemmArgs& args) {
                "bias of type {}", name_of(args.bias_dtype));
 }
 
-// oneDNN finds the instruction set by itself, so an overridden one means our own kernels.
-bool onednn_allowed() {
-  return cpu_isa() == best_cpu_isa() && cpu_isa() != CpuIsa::generic;
+std::atomic<ProductCode> product_code{ProductCode::best};
+
+bool prefers_own(const GemmArgs& args) {
+  // oneDNN finds the instruction set by itself, so an overridden one means our own kernels.
+  if (cpu_isa() != best_cpu_isa() || cpu_isa() == CpuIsa::generic || is_few_rows(args)) return true;
+  if (const ProductCode code = product_code; code != ProductCode::best) return code == ProductCode::own;
+  return args.a_dtype == DType::bf16 && cpu_isa() == CpuIsa::amx;
 }
 
 }  // namespace
@@ -43,7 +48,11 @@ void gemm(const GemmArgs& args) {
   check(args);
   if (args.m == 0 || args.n == 0) return;
   if (args.k == 0 || args.a_dtype == DType::f64) return gemm_reference(args);
-  if (!onednn_allowed() || is_few_rows(args) || !gemm_onednn(args)) gemm_own(args);
+  if (prefers_own(args) || !gemm_onednn(args)) gemm_own(args);
+}
+
+void set_product_code(ProductCode code) {
+  product_code = code;
 }
 
 int64_t gemm_scratch_bytes() {
@@ -52,8 +61,7 @@ int64_t gemm_scratch_bytes() {
 
 std::string gemm_backend(const GemmArgs& args) {
   if (args.a_dtype == DType::f64) return "plain loops";
-  const std::string implementation =
-      onednn_allowed() && !is_few_rows(args) ? onednn_implementation(args) : "";
+  const std::string implementation = prefers_own(args) ? "" : onednn_implementation(args);
   if (!implementation.empty()) return "oneDNN " + implementation;
   return fmt::format("own {} {}", is_few_rows(args) ? "few rows" : "blocks", name_of(cpu_isa()));
 }

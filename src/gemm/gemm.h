@@ -59,6 +59,10 @@ std::string gemm_info();
 // The code that computes this product, for benches: "oneDNN brg:avx512_core_bf16".
 std::string gemm_backend(const GemmArgs& args);
 
+// For tests and benches: whose code computes products on the CPU, where both can.
+enum class ProductCode : uint8_t { best, own, library };
+void set_product_code(ProductCode code);
+
 // Floating-point operations a second of a large product, measured now (less than 0.3 s).
 double measured_product_rate(DType dtype);
 

@@ -39,4 +39,44 @@ SERVAL_DECLARE_GEMM_KERNELS(avx512)
 SERVAL_DECLARE_GEMM_KERNELS(avx512_bf16)
 #undef SERVAL_DECLARE_GEMM_KERNELS
 
+// ---- bf16 products in packed panels (bf16_tiles.h): a block of C that a team of threads computes in two
+// steps. Both operands are packed, then each thread multiplies a rectangle of panels.
+
+constexpr int64_t kBf16Panel = 32;  // rows or columns of a panel
+constexpr int64_t kBf16Chunk = 32;  // elements of k of a chunk
+constexpr int64_t kBf16ChunkBytes = kBf16Panel * kBf16Chunk * 2;
+constexpr int64_t kBf16WideColumns = 512;  // the most columns that one pass may take
+
+// One operand of a block, from its first row (column) and first k on.
+struct Bf16Operand {
+  const uint16_t* source;
+  int64_t stride;
+  bool across;    // stored [k][line], not [line][k]
+  int64_t lines;  // rows of A, columns of B
+  char* packed;   // panels, each `chunks` chunks
+};
+
+struct Bf16Block {
+  Bf16Operand a, b;
+  int64_t length;                    // of k
+  int64_t chunks;                    // length in chunks, the last one perhaps not whole
+  int64_t pass_panels, pass_chunks;  // columns and k of one pass, such that its B stays in the caches
+  bool direct;                       // whole panels of A are read where they are; only the rest is packed
+  bool first, last;                  // of the blocks along k
+  float* sums;      // kept between blocks along k, 32 x 32 for each pair of panels; nullptr where one is all
+  bool transposed;  // the block is one of C^T
+  int64_t row, column;  // where it begins in C, or in C^T
+};
+
+#define SERVAL_DECLARE_BF16_KERNELS(isa)                                                                     \
+  namespace isa {                                                                                            \
+  void bf16_pack_a(const Bf16Block& block, int64_t panel0, int64_t panel1);                                  \
+  void bf16_pack_b(const Bf16Block& block, int64_t panel0, int64_t panel1);                                  \
+  void bf16_multiply(const KernelArgs& args, const Bf16Block& block, int64_t row_panel0, int64_t row_panel1, \
+                     int64_t column_panel0, int64_t column_panel1);                                          \
+  }
+SERVAL_DECLARE_BF16_KERNELS(avx512_bf16)
+SERVAL_DECLARE_BF16_KERNELS(amx)
+#undef SERVAL_DECLARE_BF16_KERNELS
+
 }  // namespace serval

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "gemm/kernels.h"
+#include "gemm/own_bf16.h"
 #include "gemm/scratch.h"
 
 namespace serval {
@@ -24,6 +25,7 @@ Kernels kernels() {
     case CpuIsa::avx512:
       return {avx512::gemm_few_rows, avx512::gemm_block};
     case CpuIsa::avx512_bf16:
+    case CpuIsa::amx:
       return {avx512_bf16::gemm_few_rows, avx512_bf16::gemm_block};
   }
   return {generic::gemm_few_rows, generic::gemm_block};
@@ -67,6 +69,7 @@ void gemm_own(const GemmArgs& gemm_args) {
     const int64_t grain = std::max<int64_t>(4, 32768 / std::max<int64_t>(1, args.k));
     return parallel_for(0, args.n, grain, [&](int64_t n0, int64_t n1) { use.few_rows(args, n0, n1); });
   }
+  if (args.in == Element::bf16 && cpu_isa() >= CpuIsa::avx512_bf16) return own_bf16_product(args, cpu_isa());
   auto block = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     static thread_local Scratch scratch;
     use.block(args, m0, m1, n0, n1, scratch.at_least(kBlockScratchBytes));

@@ -54,6 +54,31 @@ TEST(Parallel, ExceptionsReachTheCaller) {
   set_num_threads(0);
 }
 
+TEST(Parallel, PhasesFollowEachOther) {
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    std::vector<int64_t> last(7, -1);  // the phase that each part reached
+    bool in_order = true;
+    std::mutex mutex;
+    parallel_phases(7, 20, [&](int64_t phase, int64_t part) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      for (const int64_t reached : last) in_order &= reached == phase || reached == phase - 1;
+      last[static_cast<size_t>(part)] = phase;
+    });
+    EXPECT_TRUE(in_order) << threads;
+    EXPECT_EQ(last, std::vector<int64_t>(7, 19));
+    int64_t latest = 0;
+    const auto throws = [&](int64_t phase, int64_t part) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      latest = std::max(latest, phase);
+      if (phase == 3 && part == 2) throw std::runtime_error("part");
+    };
+    EXPECT_THROW(parallel_phases(4, 20, throws), std::runtime_error);
+    EXPECT_EQ(latest, 3);
+  }
+  set_num_threads(0);
+}
+
 TEST(Cpu, OverrideOnlyDownwards) {
   EXPECT_EQ(cpu_isa(), best_cpu_isa());
   set_cpu_isa(CpuIsa::generic);

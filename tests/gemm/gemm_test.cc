@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
+#include <string>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -138,14 +140,27 @@ struct Problem {
   Matrix a, b, bias, before;
 };
 
-class GemmTest : public ::testing::TestWithParam<std::tuple<CpuIsa, int>> {
+// Our kernels on every instruction set, and the library's on the best one.
+struct Code {
+  CpuIsa isa = CpuIsa::generic;
+  ProductCode code = ProductCode::own;
+};
+std::vector<Code> all_codes() {
+  std::vector<Code> codes = {{best_cpu_isa(), ProductCode::library}};
+  for (const CpuIsa isa : testable_cpu_isas()) codes.push_back({isa, ProductCode::own});
+  return codes;
+}
+
+class GemmTest : public ::testing::TestWithParam<std::tuple<Code, int>> {
  protected:
   void SetUp() override {
-    set_cpu_isa(std::get<0>(GetParam()));
+    set_cpu_isa(std::get<0>(GetParam()).isa);
+    set_product_code(std::get<0>(GetParam()).code);
     set_num_threads(std::get<1>(GetParam()));
   }
   void TearDown() override {
     set_cpu_isa(best_cpu_isa());
+    set_product_code(ProductCode::best);
     set_num_threads(0);
   }
   static void run(const Case& c) {
@@ -253,11 +268,143 @@ TEST_P(GemmTest, SameBitsEveryTime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GemmTest,
-                         ::testing::Combine(::testing::ValuesIn(usable_cpu_isas()), ::testing::Values(1, 2)),
+                         ::testing::Combine(::testing::ValuesIn(all_codes()), ::testing::Values(1, 2)),
                          [](const auto& parameter) {
-                           return fmt::format("{}_{}", name_of(std::get<0>(parameter.param)),
-                                              std::get<1>(parameter.param));
+                           const Code& code = std::get<0>(parameter.param);
+                           return fmt::format("{}_{}_{}", code.code == ProductCode::own ? "own" : "library",
+                                              name_of(code.isa), std::get<1>(parameter.param));
                          });
+
+// Our bf16 kernels: the matrix unit (emulated where there is none) and AVX-512-BF16.
+class Bf16Test : public ::testing::TestWithParam<CpuIsa> {
+ protected:
+  void SetUp() override {
+    set_cpu_isa(GetParam());
+    set_product_code(ProductCode::own);
+  }
+  void TearDown() override {
+    set_cpu_isa(best_cpu_isa());
+    set_product_code(ProductCode::best);
+    set_num_threads(0);
+  }
+};
+
+// All sizes around the edges of tiles, panels and chunks, in every dimension.
+TEST_P(Bf16Test, SizesAroundTheEdges) {
+  const std::vector<int64_t> edges = {1,  2,  9,  11, 13, 15, 16, 17, 23, 31,
+                                      32, 33, 47, 48, 49, 63, 64, 65, 70};
+  uint32_t turn = 0;
+  for (const int64_t m : edges)
+    for (const int64_t n : edges)
+      for (const int64_t k : {edges[(turn + 5) % edges.size()], edges[(turn * 7 + 2) % edges.size()]}) {
+        const uint32_t flags = turn++ * 2654435761u >> 20;
+        const Problem problem({.m = m,
+                               .n = n,
+                               .k = k,
+                               .in = DType::bf16,
+                               .out = (flags & 1) != 0 ? DType::bf16 : DType::f32,
+                               .a_transposed = (flags & 2) != 0,
+                               .b_transposed = (flags & 4) != 0,
+                               .accumulate = (flags & 8) != 0,
+                               .alpha = (flags & 16) != 0 ? -0.7f : 1.0f,
+                               .bias = (flags & 32) != 0,
+                               .bias_dtype = (flags & 64) != 0 ? DType::bf16 : DType::f32,
+                               .padding = static_cast<int64_t>(flags >> 7 & 3)});
+        problem.check(problem.run());
+      }
+}
+
+// Several blocks in each dimension, and products that are computed as C^T.
+TEST_P(Bf16Test, BlocksAndTransposedBlocks) {
+  const int64_t shapes[][3] = {
+      {1061, 40, 1600}, {16, 2100, 900}, {2100, 16, 300}, {70, 70, 3200}, {1100, 520, 65}};
+  for (const auto& s : shapes)
+    for (const bool accumulate : {false, true}) {
+      const Problem problem({.m = s[0],
+                             .n = s[1],
+                             .k = s[2],
+                             .in = DType::bf16,
+                             .out = DType::f32,
+                             .a_transposed = accumulate,
+                             .b_transposed = !accumulate,
+                             .accumulate = accumulate,
+                             .bias = true,
+                             .padding = 3});
+      problem.check(problem.run());
+    }
+}
+
+TEST_P(Bf16Test, BitsDoNotDependOnTheThreadCount) {
+  const int64_t shapes[][3] = {{100, 700, 1700}, {700, 16, 500}, {1040, 96, 100}, {40, 300, 130}};
+  for (const auto& s : shapes)
+    for (const bool a_transposed : {false, true}) {
+      const Problem problem({.m = s[0],
+                             .n = s[1],
+                             .k = s[2],
+                             .in = DType::bf16,
+                             .out = DType::bf16,
+                             .a_transposed = a_transposed,
+                             .b_transposed = !a_transposed,
+                             .accumulate = true,
+                             .alpha = 0.5f});
+      set_num_threads(1);
+      const Matrix one = problem.run();
+      for (const int threads : {2, 3, 7, 16}) {
+        set_num_threads(threads);
+        EXPECT_EQ(one.bytes, problem.run().bytes) << text_of(problem.what);
+      }
+    }
+}
+
+// An element that is not finite reaches its row or column, alone, and as what IEEE arithmetic makes of it.
+TEST_P(Bf16Test, InfinityAndNaN) {
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  for (const int64_t k : {1, 5, 16, 33, 70})
+    for (const int flags : {0, 1, 2, 3})
+      for (const int64_t n : {7, 40}) {
+        const int64_t m = 35;
+        Problem problem({.m = m,
+                         .n = n,
+                         .k = k,
+                         .in = DType::bf16,
+                         .out = DType::f32,
+                         .a_transposed = (flags & 1) != 0,
+                         .b_transposed = (flags & 2) != 0,
+                         .padding = 2});
+        const auto put = [&](Matrix& matrix, bool across, int64_t line, int64_t at, double value) {
+          const int64_t index = across ? at * matrix.stride + line : line * matrix.stride + at;
+          convert_elements(&value, DType::f64, matrix.bytes.data() + 2 * index, DType::bf16, 1);
+        };
+        for (int64_t line = 0; line < n; ++line) put(problem.b, (flags & 2) == 0, line, k - 1, 1 + line % 3);
+        put(problem.a, (flags & 1) != 0, 3, k - 1, infinity);
+        put(problem.a, (flags & 1) != 0, m - 1, k - 1, -infinity);
+        put(problem.a, (flags & 1) != 0, 20, k - 1, nan);
+        const Values result(problem.run());
+        for (int64_t row = 0; row < m; ++row)
+          for (int64_t column = 0; column < n; ++column) {
+            const double x = result.at(row, column);
+            const std::string where = fmt::format("{} at {},{}", text_of(problem.what), row, column);
+            if (row == 3)
+              EXPECT_EQ(x, infinity) << where;
+            else if (row == m - 1)
+              EXPECT_EQ(x, -infinity) << where;
+            else if (row == 20)
+              EXPECT_TRUE(std::isnan(x)) << where;
+            else
+              EXPECT_TRUE(std::isfinite(x)) << where;
+          }
+      }
+}
+
+std::vector<CpuIsa> bf16_isas() {
+  std::vector<CpuIsa> isas;
+  for (const CpuIsa isa : testable_cpu_isas())
+    if (isa >= CpuIsa::avx512_bf16) isas.push_back(isa);
+  return isas;
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Bf16Test);
+INSTANTIATE_TEST_SUITE_P(All, Bf16Test, ::testing::ValuesIn(bf16_isas()),
+                         [](const auto& parameter) { return std::string(name_of(parameter.param)); });
 
 TEST(Gemm, FewRowsAreIndependentOfTheThreadCount) {
   const Problem problem(

@@ -31,6 +31,7 @@
       case CpuIsa::avx512:                                 \
         return avx512::function(arguments);                \
       case CpuIsa::avx512_bf16:                            \
+      case CpuIsa::amx:                                    \
         return avx512_bf16::function(arguments);           \
     }                                                      \
   }

@@ -1,0 +1,175 @@
+#include "gemm/own_bf16.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/parallel.h"
+#include "gemm/scratch.h"
+
+namespace serval {
+namespace {
+
+struct Kernels {
+  decltype(&avx512_bf16::bf16_pack_a) pack_a, pack_b;
+  decltype(&avx512_bf16::bf16_multiply) multiply;
+};
+Kernels kernels(CpuIsa isa) {
+  if (isa == CpuIsa::amx) return {amx::bf16_pack_a, amx::bf16_pack_b, amx::bf16_multiply};
+  return {avx512_bf16::bf16_pack_a, avx512_bf16::bf16_pack_b, avx512_bf16::bf16_multiply};
+}
+
+int64_t ceil_div(int64_t x, int64_t y) {
+  return (x + y - 1) / y;
+}
+// The size of equal cuts of `size`, none above `most`, in multiples of `unit`.
+int64_t cut(int64_t size, int64_t most, int64_t unit) {
+  return ceil_div(ceil_div(size, ceil_div(size, most)), unit) * unit;
+}
+
+// B is a column of panels that is read again and again, so few columns of a tall product need no packed A.
+bool reads_a_in_place(const KernelArgs& args) {
+  return !args.a_transposed && args.n <= kBf16Panel;
+}
+
+// About how many cycles packing takes, and writing C from a block of C^T.
+double packing_cycles(const KernelArgs& args, bool transposed) {
+  constexpr double kCopy = 0.03, kInterleave = 0.05, kTranspose = 0.15, kBoth = 0.2, kWriteAcross = 0.3;
+  const double a = static_cast<double>(args.m) * static_cast<double>(args.k);
+  const double b = static_cast<double>(args.n) * static_cast<double>(args.k);
+  const double a_cost = !args.a_transposed ? (reads_a_in_place(args) ? 0 : kCopy) : kBoth;
+  const double b_cost = args.b_transposed ? kTranspose : kInterleave;
+  return a * a_cost + b * b_cost +
+         (transposed ? kWriteAcross * static_cast<double>(args.m) * static_cast<double>(args.n) : 0);
+}
+
+// C^T = B^T A^T. Only C and the bias keep their sense.
+KernelArgs transpose_of(const KernelArgs& args) {
+  KernelArgs t = args;
+  std::swap(t.m, t.n);
+  std::swap(t.a, t.b);
+  std::swap(t.a_stride, t.b_stride);
+  t.a_transposed = !args.b_transposed;
+  t.b_transposed = !args.a_transposed;
+  return t;
+}
+
+// Blocks of C that are packed and multiplied at once, and the passes within them. Whatever the sizes are,
+// each sum runs over k in the same order.
+struct Cuts {
+  int64_t rows, columns, length;  // of a block
+  int64_t pass_panels, pass_chunks;
+};
+Cuts cuts_of(const KernelArgs& args) {
+  constexpr int64_t kRows = 1024, kColumns = 2048, kLength = 1536;
+  constexpr int64_t kPackedB = int64_t{4} << 20, kPassB = int64_t{512} << 10, kPassLength = 512;
+  Cuts cuts;
+  cuts.length = cut(args.k, kLength, kBf16Chunk);
+  cuts.rows = cut(args.m, kRows, kBf16Panel);
+  const int64_t columns = std::clamp<int64_t>(kPackedB / (2 * cuts.length), 256, kColumns);
+  cuts.columns = cut(args.n, columns, kBf16Panel);
+  cuts.pass_panels =
+      std::clamp<int64_t>(kPassB / (2 * cuts.length) / kBf16Panel, 1, kBf16WideColumns / kBf16Panel);
+  cuts.pass_chunks = cut(cuts.length, kPassLength, kBf16Chunk) / kBf16Chunk;
+  return cuts;
+}
+
+// Threads as a grid over the panels of a block: the least work for the busiest, then the least packed memory
+// that it reads.
+struct Grid {
+  int64_t rows = 1, columns = 1;
+};
+Grid grid_of(int64_t threads, int64_t row_panels, int64_t column_panels) {
+  Grid best;
+  int64_t best_work = INT64_MAX, best_reads = INT64_MAX;
+  for (int64_t rows = 1; rows <= std::min(threads, row_panels); ++rows) {
+    const int64_t columns = std::min(threads / rows, column_panels);
+    const int64_t r = ceil_div(row_panels, rows), c = ceil_div(column_panels, columns);
+    if (r * c > best_work || (r * c == best_work && r + c >= best_reads)) continue;
+    best = {rows, columns}, best_work = r * c, best_reads = r + c;
+  }
+  return best;
+}
+
+struct Range {
+  int64_t begin, end;
+};
+Range part_of(Range whole, int64_t part, int64_t parts) {
+  const int64_t size = whole.end - whole.begin;
+  return {whole.begin + size * part / parts, whole.begin + size * (part + 1) / parts};
+}
+
+int64_t threads_for(const KernelArgs& args, CpuIsa isa) {
+  if (in_parallel()) return 1;
+  // Waking a thread takes as long as about so many multiply-adds.
+  const double worth = isa == CpuIsa::amx ? 1 << 20 : 1 << 17;
+  const double work = static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+  return std::clamp<int64_t>(static_cast<int64_t>(work / worth), 1, num_threads());
+}
+
+Bf16Operand operand(const void* data, int64_t stride, bool across, int64_t line, int64_t k, int64_t lines,
+                    char* packed) {
+  const int64_t start = across ? k * stride + line : line * stride + k;
+  return {static_cast<const uint16_t*>(data) + start, stride, across, lines, packed};
+}
+
+}  // namespace
+
+void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
+  const KernelArgs turned = transpose_of(given);
+  const bool transposed = packing_cycles(turned, true) < packing_cycles(given, false);
+  const KernelArgs& args = transposed ? turned : given;
+  const Kernels use = kernels(isa);
+  const Cuts cuts = cuts_of(args);
+  const int64_t row_blocks = ceil_div(args.m, cuts.rows), column_blocks = ceil_div(args.n, cuts.columns),
+                length_blocks = ceil_div(args.k, cuts.length);
+  const int64_t row_panels = cuts.rows / kBf16Panel, column_panels = cuts.columns / kBf16Panel;
+  const int64_t panel_bytes = cuts.length * kBf16Panel * 2;
+  const int64_t sums_bytes = length_blocks > 1 ? cuts.rows * cuts.columns * 4 : 0;
+  static thread_local Scratch scratch;
+  char* const packed_a =
+      static_cast<char*>(scratch.at_least((row_panels + column_panels) * panel_bytes + sums_bytes));
+  char* const packed_b = packed_a + row_panels * panel_bytes;
+  float* const sums =
+      length_blocks > 1 ? reinterpret_cast<float*>(packed_b + column_panels * panel_bytes) : nullptr;
+  const int64_t threads = threads_for(args, isa);
+  const Grid grid = grid_of(threads, row_panels, column_panels);
+
+  // A phase packs or multiplies one block; the blocks along k follow each other, then those along the
+  // columns.
+  parallel_phases(grid.rows * grid.columns, 2 * row_blocks * column_blocks * length_blocks,
+                  [&](int64_t phase, int64_t part) {
+                    const int64_t step = phase / 2, l = step % length_blocks,
+                                  c = step / length_blocks % column_blocks,
+                                  r = step / length_blocks / column_blocks;
+                    const int64_t row = r * cuts.rows, column = c * cuts.columns, k = l * cuts.length;
+                    Bf16Block block;
+                    block.length = std::min(cuts.length, args.k - k);
+                    block.chunks = ceil_div(block.length, kBf16Chunk);
+                    block.a = operand(args.a, args.a_stride, args.a_transposed, row, k,
+                                      std::min(cuts.rows, args.m - row), packed_a);
+                    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
+                                      std::min(cuts.columns, args.n - column), packed_b);
+                    block.pass_panels = cuts.pass_panels, block.pass_chunks = cuts.pass_chunks;
+                    block.direct = reads_a_in_place(args);
+                    block.first = l == 0, block.last = l + 1 == length_blocks;
+                    block.sums = sums, block.transposed = transposed;
+                    block.row = row, block.column = column;
+                    const int64_t i = part / grid.columns, j = part % grid.columns;
+                    const Range rows = part_of({0, ceil_div(block.a.lines, kBf16Panel)}, i, grid.rows),
+                                columns = part_of({0, ceil_div(block.b.lines, kBf16Panel)}, j, grid.columns);
+                    if (phase % 2 == 1)
+                      return use.multiply(args, block, rows.begin, rows.end, columns.begin, columns.end);
+                    // What is packed already stays: A while only the columns change, B while only the rows
+                    // do.
+                    if (length_blocks > 1 || c == 0) {
+                      const Range mine = part_of(rows, j, grid.columns);
+                      use.pack_a(block, mine.begin, mine.end);
+                    }
+                    if (length_blocks > 1 || column_blocks > 1 || r == 0) {
+                      const Range mine = part_of(columns, i, grid.rows);
+                      use.pack_b(block, mine.begin, mine.end);
+                    }
+                  });
+}
+
+}  // namespace serval

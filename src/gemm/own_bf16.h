@@ -1,0 +1,11 @@
+// Products of bf16 by our own kernels for AVX-512-BF16 and the matrix unit (AMX). The bits do not depend on
+// the number of threads.
+#pragma once
+#include "base/cpu.h"
+#include "gemm/kernels.h"
+
+namespace serval {
+
+void own_bf16_product(const KernelArgs& args, CpuIsa isa);  // avx512_bf16 or amx
+
+}  // namespace serval
