@@ -11,13 +11,17 @@ endfunction()
 # linker could keep a copy that an older processor cannot run.
 #   serval_isa_sources(TARGET files...):    avx2, avx512, avx512_bf16
 #   serval_kernel_sources(TARGET files...): the same and `generic`, which any x86-64 processor runs
-#   serval_bf16_sources(TARGET files...):   avx512_bf16 and amx (the same flags: gemm/bf16_tiles.h writes the
-#                                           instructions of the matrix unit as assembly)
+#   serval_amx_sources(TARGET files...):    amx, beside the others. Its flags are those of avx512_bf16:
+#                                           gemm/bf16_tiles.h writes the matrix unit's instructions as assembly
+#   serval_bf16_sources(TARGET files...):   avx512_bf16 and amx alone
 function(serval_isa_sources target)
   serval_compile_for_isas(${target} "avx2;avx512;avx512_bf16" ${ARGN})
 endfunction()
 function(serval_kernel_sources target)
   serval_compile_for_isas(${target} "generic;avx2;avx512;avx512_bf16" ${ARGN})
+endfunction()
+function(serval_amx_sources target)
+  serval_compile_for_isas(${target} "amx" ${ARGN})
 endfunction()
 function(serval_bf16_sources target)
   serval_compile_for_isas(${target} "avx512_bf16;amx" ${ARGN})

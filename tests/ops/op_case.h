@@ -45,14 +45,15 @@ struct Setting {
   DType wide() const { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 };
 
-// Every element type on every instruction set, alternately dense and strided; the best one on two threads;
-// then f32 and bf16 on the GPU, if there is one, dense and strided.
+// Every element type on every instruction set (the matrix unit emulated where there is none), alternately
+// dense and strided; the best one on two threads; then f32 and bf16 on the GPU, if there is one, dense and
+// strided.
 template <class F>
 void for_each_setting(F f) {
   const CpuIsa best = best_cpu_isa();
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
     std::vector<Setting> settings;
-    for (const CpuIsa isa : usable_cpu_isas())
+    for (const CpuIsa isa : testable_cpu_isas())
       settings.push_back({DeviceKind::cpu, dtype, isa, 1, settings.size() % 2 == 1});
     settings.push_back({DeviceKind::cpu, dtype, best, 1, !settings.back().strided});
     settings.push_back({DeviceKind::cpu, dtype, best, 2, false});

@@ -9,9 +9,9 @@
 #include "program/derive.h"
 
 namespace serval {
-SERVAL_CPU_KERNEL(attention_forward)
-SERVAL_CPU_KERNEL(attention_backward)
-SERVAL_CPU_KERNEL(attention_cached)
+SERVAL_CPU_KERNEL_WITH_AMX(attention_forward)
+SERVAL_CPU_KERNEL_WITH_AMX(attention_backward)
+SERVAL_CPU_KERNEL_WITH_AMX(attention_cached)
 
 namespace ops {
 namespace {
@@ -74,11 +74,11 @@ Cost cost_backward(const CallView& v) {
   return {10 * score_elements(v, v.input(1)), operand_bytes(v)};
 }
 
-// rowsum(dO o) of every row and head, and dQ in f32 with heads padded to 16.
+// rowsum(dO o) of every row and head, and dQ in f32 with heads padded as the tiles are.
 int64_t workspace_backward(const CallView& v) {
   if (v.input(1).dtype == DType::f64) return 0;
   const int64_t rows = v.input(1).shape.rows() * v.attributes().integer("heads");
-  const int64_t dim = (v.attributes().integer("head_dim") + 15) / 16 * 16;
+  const int64_t dim = (v.attributes().integer("head_dim") + 31) / 32 * 32;
   return ((rows + 15) / 16 * 16 + (v.has_output(0) ? rows * dim : 0)) * size_of(DType::f32);
 }
 

@@ -21,15 +21,23 @@ void attention_cached(const KernelContext& c) {
 #else
 namespace {
 
-// Calls f(element, word of the tiles) for the types that have tiled kernels.
+template <class T>
+struct TilesTag {
+  using type = T;
+};
+
+// Calls f(tag of the tiles) for the types that have tiled kernels.
 template <class F>
 SERVAL_INLINE void with_tiles(DType dtype, F f) {
-#ifdef SERVAL_ISA_avx512_bf16
-  if (dtype == DType::bf16) return f(BFloat16{}, int32_t{});
+  if (dtype == DType::f32) return f(TilesTag<FloatTiles<float> >{});
+#if defined(SERVAL_ISA_amx)
+  if (amx_is_emulated()) return f(TilesTag<Bf16Tiles<TileUnitOf<EmulatedTiles> > >{});
+  f(TilesTag<Bf16Tiles<TileUnitOf<TileInstructions> > >{});
+#elif defined(__AVX512BF16__)
+  f(TilesTag<Bf16Tiles<TileUnit> >{});
 #else
-  if (dtype == DType::bf16) return f(BFloat16{}, float{});
+  f(TilesTag<FloatTiles<BFloat16> >{});
 #endif
-  f(float{}, float{});
 }
 
 }  // namespace
@@ -38,18 +46,16 @@ void attention_forward(const KernelContext& c) {
   if (c.input(0).dtype == DType::f64) return plain_forward(c);
   const int32_t* const cu = c.input(3).as<int32_t>();
   const auto document_of = [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
-  with_tiles(c.input(0).dtype, [&](auto element, auto word) {
-    tiled_forward<decltype(element), decltype(word)>(heads_of(c), c.input(0), c.input(1), c.input(2),
-                                                     c.output(0), c.output(1), c.input(3).rows - 1,
-                                                     document_of);
+  with_tiles(c.input(0).dtype, [&](auto tag) {
+    tiled_forward<typename decltype(tag)::type>(heads_of(c), c.input(0), c.input(1), c.input(2), c.output(0),
+                                                c.output(1), c.input(3).rows - 1, document_of);
   });
 }
 
 void attention_backward(const KernelContext& c) {
   if (c.input(1).dtype == DType::f64) return plain_backward(c);
-  with_tiles(c.input(1).dtype, [&](auto element, auto word) {
-    tiled_backward<decltype(element), decltype(word)>(c, heads_of(c));
-  });
+  with_tiles(c.input(1).dtype,
+             [&](auto tag) { tiled_backward<typename decltype(tag)::type>(c, heads_of(c)); });
 }
 
 void attention_cached(const KernelContext& c) {
@@ -62,10 +68,10 @@ void attention_cached(const KernelContext& c) {
   const auto document_of = [=](int64_t i) {
     return Document{cu[i], cu[i + 1] - cu[i], i * capacity, past[i]};
   };
-  with_tiles(c.input(0).dtype, [&](auto element, auto word) {
-    tiled_forward<decltype(element), decltype(word)>(heads_of(c), c.input(0), c.update(0), c.update(1),
-                                                     c.output(0), kAbsentOperand, c.input(3).rows - 1,
-                                                     document_of);
+  with_tiles(c.input(0).dtype, [&](auto tag) {
+    tiled_forward<typename decltype(tag)::type>(heads_of(c), c.input(0), c.update(0), c.update(1),
+                                                c.output(0), kAbsentOperand, c.input(3).rows - 1,
+                                                document_of);
   });
 }
 

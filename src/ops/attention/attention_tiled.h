@@ -4,6 +4,9 @@
 #pragma once
 #include "ops/attention/attention_plain.h"
 #include "ops/attention/attention_tiles.h"
+#ifdef __AVX512BF16__
+#include "ops/attention/attention_tiles_bf16.h"
+#endif
 
 namespace serval::SERVAL_ISA {
 namespace {
@@ -24,20 +27,23 @@ struct Scratch {
 // How heads and tokens are cut into tiles; fixed by the shapes alone.
 struct Tiling {
   Heads h;
-  int64_t dim;      // head_dim rounded up to 16
+  int64_t dim;      // head_dim rounded up
   int64_t keys;     // of a key tile
   int64_t heads;    // query heads stacked in a tile
   int64_t parts;    // tiles that cover the group of a key head
   int64_t queries;  // tokens of a query block
-  int64_t words;    // of a row of `dim` elements
-  SERVAL_INLINE Tiling(const Heads& of, int64_t rows, int64_t tile_keys, int64_t elements_per_word) : h(of) {
-    dim = (h.dim + 15) / 16 * 16;
+  int64_t rows;     // of a query block, rounded up
+  SERVAL_INLINE Tiling(const Heads& of, int64_t most_rows, int64_t tile_keys, int64_t unit) : h(of) {
+    dim = (h.dim + unit - 1) / unit * unit;
     keys = tile_keys;
     heads = h.group < 8 ? h.group : 8;
     parts = (h.group + heads - 1) / heads;
-    queries = rows / heads;
-    words = dim / elements_per_word;
+    queries = most_rows / heads;
+    rows = (queries * heads + unit - 1) / unit * unit;
   }
+  SERVAL_INLINE PackedSize across() const { return {dim, keys}; }   // keys as columns
+  SERVAL_INLINE PackedSize reduced() const { return {keys, dim}; }  // keys are summed over
+  SERVAL_INLINE PackedSize queries_reduced() const { return {rows, dim}; }
   SERVAL_INLINE int64_t blocks(int64_t tokens) const { return (tokens + queries - 1) / queries; }
   SERVAL_INLINE int64_t tiles(int64_t tokens) const { return (tokens + keys - 1) / keys; }
   SERVAL_INLINE int64_t first_tile(int64_t position) const { return first_key(position, 0, h.window) / keys; }
@@ -62,18 +68,7 @@ void copy_queries(const Operand& source, const Tiling& t, const Document& d, con
   for (int64_t g = 0; g < b.heads; ++g)
     for (int64_t i = 0; i < b.count; ++i)
       copy_row(source.row<T>(d.begin + b.first + i) + (b.head + g) * t.h.dim, t.h.dim, t.dim,
-               target + (g * b.count + i) * t.words);
-  // A row of zeros completes the last pair of rows.
-  for (int64_t i = 0; i < t.words; ++i) target[b.rows() * t.words + i] = 0;
-}
-
-// Rows [begin, begin + count) of one key head; zeros up to a whole tile.
-template <class T, class Word>
-void copy_keys(const Operand& source, const Tiling& t, int64_t begin, int64_t count, int64_t head,
-               Word* target) {
-  for (int64_t s = 0; s < count; ++s)
-    copy_row(source.row<T>(begin + s) + head * t.h.dim, t.h.dim, t.dim, target + s * t.words);
-  for (int64_t i = count * t.words; i < t.keys * t.words; ++i) target[i] = 0;
+               target + (g * b.count + i) * t.dim);
 }
 
 // All ones in the lanes of columns [low, high).
@@ -121,16 +116,19 @@ SERVAL_INLINE float soft_row(float* row, int64_t columns, Seen seen, float scale
 }
 
 // One block of queries of one key head.
-template <class T, class Word>
-void forward_block(const Tiling& t, const Operand& q, const Operand& k, const Operand& v, const Operand& o,
-                   const Operand& lse, const Document& d, const QueryBlock& b, int64_t kv, Scratch scratch) {
+template <class Tiles>
+void forward_block(Tiles& tiles, const Tiling& t, const Operand& q, const Operand& k, const Operand& v,
+                   const Operand& o, const Operand& lse, const Document& d, const QueryBlock& b, int64_t kv,
+                   Scratch scratch) {
+  using T = typename Tiles::Element;
+  using Word = typename Tiles::Word;
   const int64_t rows = b.rows();
-  Word* const queries = scratch.take<Word>((rows + 1) * t.words);
-  Word* const keys = scratch.take<Word>(t.keys * t.words);  // then the values
-  Word* const packed = scratch.take<Word>(t.keys * t.words);
-  float* const scores = scratch.take<float>((rows + 1) * t.keys);
-  Word* const rounded = scratch.take<Word>(per_word(Word{}) == 2 ? rows * t.keys / 2 : 0);
-  float* const sums = scratch.take<float>(rows * t.dim);
+  Word* const queries = scratch.take<Word>(t.rows * t.dim);
+  Word* const spare = scratch.take<Word>(Tiles::kRounds ? 0 : t.keys * t.dim);
+  Word* const packed = scratch.take<Word>(t.keys * t.dim);  // keys, then values
+  float* const scores = scratch.take<float>(t.rows * t.keys);
+  Word* const rounded = scratch.take<Word>(Tiles::kRounds ? t.rows * t.keys : 0);
+  float* const sums = scratch.take<float>(t.rows * t.dim);
   float *const most = scratch.take<float>(rows), *const total = scratch.take<float>(rows);
   const float scale = static_cast<float>(t.h.scale);
   copy_queries<T>(q, t, d, b, queries);
@@ -140,20 +138,19 @@ void forward_block(const Tiling& t, const Operand& q, const Operand& k, const Op
   const int64_t last_key = b.position + b.count;  // exclusive
   for (int64_t tile = t.first_tile(b.position); tile < t.tiles(last_key); ++tile) {
     const int64_t begin = tile * t.keys, left = last_key - begin, count = left < t.keys ? left : t.keys;
-    const int64_t columns = (count + 15) / 16 * 16;
-    copy_keys<T>(k, t, d.key_begin + begin, count, kv, keys);
-    transpose(keys, t.keys, t.words, t.words, packed, t.keys);
-    product<Word>(rows, columns, t.words, {queries, t.words, 1}, packed, t.keys, scores, t.keys, false);
+    const int64_t columns = (count + Tiles::kUnit - 1) / Tiles::kUnit * Tiles::kUnit;
+    const int64_t key = d.key_begin + begin, head = kv * t.h.dim;
+    tiles.pack_across(k.row<T>(key) + head, k.row_stride, count, t.h.dim, t.across(), spare, packed);
+    tiles.product(rows, columns, t.h.dim, {queries, t.dim, 1}, packed, t.across(), scores, t.keys, false);
     for (int64_t r = 0; r < rows; ++r) {
       const Seen seen = seen_columns(b.position + r % b.count, begin, count, t.h.window);
       const float shrink = soft_row(scores + r * t.keys, columns, seen, scale, most[r], total[r]);
       if (shrink == 1) continue;
       for (int64_t i = 0; i < t.dim; ++i) sums[r * t.dim + i] *= shrink;
     }
-    copy_keys<T>(v, t, d.key_begin + begin, count, kv, keys);
-    const Word* const values = reduce_rows(keys, t.keys, t.dim, packed);
-    const Strided<Word> p = by_row(scores, rows, columns, t.keys, rounded);
-    product<Word>(rows, t.dim, columns / per_word(Word{}), p, values, t.dim, sums, t.dim, true);
+    tiles.pack_reduce(v.row<T>(key) + head, v.row_stride, count, t.h.dim, t.reduced(), packed);
+    tiles.product(rows, t.dim, columns, tiles.by_row(scores, rows, columns, t.keys, rounded), packed,
+                  t.reduced(), sums, t.dim, true);
   }
   for (int64_t g = 0; g < b.heads; ++g) {
     for (int64_t i = 0; i < b.count; ++i) {
@@ -185,32 +182,33 @@ struct Walk {
   }
 };
 
-// each(document, its item, scratch) for all items of all documents.
-template <class DocumentOf, class ItemsOf, class F>
+// each(document, its item, tiles, scratch) for all items of all documents.
+template <class Tiles, class DocumentOf, class ItemsOf, class F>
 void for_items(int64_t documents, DocumentOf document_of, ItemsOf items_of, F each) {
   int64_t items = 0, next = 0;
   for (int64_t i = 0; i < documents; ++i) items += items_of(document_of(i));
   const int64_t threads = num_threads();
   parallel_for(0, threads < items ? threads : items, 1, [&](int64_t, int64_t) {
     alignas(64) char memory[kScratchBytes];
+    Tiles tiles;
     Walk<DocumentOf, ItemsOf> walk{0, 0, document_of, items_of};
     for (int64_t item; (item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < items;) {
       const int64_t inside = walk.seek(item);
-      each(document_of(walk.index), inside, Scratch{memory});
+      each(document_of(walk.index), inside, tiles, Scratch{memory});
     }
   });
 }
 
-template <class T, class Word, class DocumentOf>
+template <class Tiles, class DocumentOf>
 void tiled_forward(const Heads& h, const Operand& q, const Operand& k, const Operand& v, const Operand& o,
                    const Operand& lse, int64_t documents, DocumentOf document_of) {
-  const Tiling t(h, h.dim <= 128 ? 96 : 40, 64, per_word(Word{}));
-  for_items(
+  const Tiling t(h, h.dim <= 128 ? 96 : 40, 64, Tiles::kUnit);
+  for_items<Tiles>(
       documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
-      [&](const Document& d, int64_t item, Scratch scratch) {
+      [&](const Document& d, int64_t item, Tiles& tiles, Scratch scratch) {
         const int64_t kv = item % h.kv, part = item / h.kv % t.parts;
         const int64_t block = t.blocks(d.tokens) - 1 - item / h.kv / t.parts;  // the longest ones first
-        forward_block<T, Word>(t, q, k, v, o, lse, d, query_block(t, d, block, kv, part), kv, scratch);
+        forward_block(tiles, t, q, k, v, o, lse, d, query_block(t, d, block, kv, part), kv, scratch);
       });
 }
 

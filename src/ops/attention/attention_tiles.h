@@ -1,7 +1,7 @@
-// Products of small tiles held in thread-local memory, compiled once per instruction set. All buffers consist
-// of 4-byte words: a float, or a pair of bf16 that vdpbf16ps multiplies and adds at once. With "step" one
-// word of the reduced dimension (1 float or 2 bf16):
-//   C[rows, columns] (+)= sum over steps of A[row * a_row + step * a_step] * B[step * b_step + column]
+// Products of tiles of floats held in thread-local memory, compiled once per instruction set;
+// attention_tiles_bf16.h has the same interface for bf16. Tiles are "rows" (A of a product) or packed (B of a
+// product):
+//   C[rows, columns] (+)= sum over i < length of A[row * a.row + i * a.step] * B[i, column]
 #pragma once
 #include <immintrin.h>
 
@@ -11,9 +11,9 @@ namespace serval::SERVAL_ISA {
 namespace {
 
 #ifdef SERVAL_ISA_avx2
-constexpr int kLanes = 8, kPanel = 2;  // lanes of a vector; vectors of a micro-tile's row
+constexpr int kLanes = 8, kMicroVectors = 2;  // lanes of a vector; vectors of a micro-tile's row
 #else
-constexpr int kLanes = 16, kPanel = 4;
+constexpr int kLanes = 16, kMicroVectors = 4;
 #endif
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
@@ -65,15 +65,7 @@ SERVAL_INLINE Vec exponential_vec(Vec x) {
   return p * (Vec)(bits << 23);
 }
 
-SERVAL_INLINE Vec multiply_add(float a, Vec b, Vec sum) {
-  return sum + a * b;
-}
-#ifdef SERVAL_ISA_avx512_bf16
-SERVAL_INLINE Vec multiply_add(int32_t a, Vec b, Vec sum) {
-  return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
-}
-#endif
-
+// The A side of a product; `step` is from one element of the reduced dimension to the next.
 template <class Word>
 struct Strided {
   const Word* data;
@@ -81,8 +73,8 @@ struct Strided {
 };
 
 // One micro-tile, its sums in registers; the unrolled loops let the compiler take the array apart.
-template <int kRows, int kVectors, class Word>
-SERVAL_INLINE void micro_product(Strided<Word> a, const Word* b, int64_t b_step, int64_t steps, float* c,
+template <int kRows, int kVectors>
+SERVAL_INLINE void micro_product(Strided<float> a, const float* b, int64_t b_step, int64_t steps, float* c,
                                  int64_t c_row, bool accumulate) {
   Vec sum[kRows][kVectors];
 #pragma GCC unroll 8
@@ -95,9 +87,9 @@ SERVAL_INLINE void micro_product(Strided<Word> a, const Word* b, int64_t b_step,
     for (int n = 0; n < kVectors; ++n) columns[n] = load_vec(b + step * b_step + n * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Word word = a.data[r * a.row + step * a.step];
+      const float left = a.data[r * a.row + step * a.step];
 #pragma GCC unroll 4
-      for (int n = 0; n < kVectors; ++n) sum[r][n] = multiply_add(word, columns[n], sum[r][n]);
+      for (int n = 0; n < kVectors; ++n) sum[r][n] = sum[r][n] + left * columns[n];
     }
   }
 #pragma GCC unroll 8
@@ -106,8 +98,8 @@ SERVAL_INLINE void micro_product(Strided<Word> a, const Word* b, int64_t b_step,
     for (int n = 0; n < kVectors; ++n) store_vec(c + r * c_row + n * kLanes, sum[r][n]);
 }
 
-template <int kVectors, class Word>
-__attribute__((noinline)) void product_panel(int64_t rows, Strided<Word> a, const Word* b, int64_t b_step,
+template <int kVectors>
+__attribute__((noinline)) void product_panel(int64_t rows, Strided<float> a, const float* b, int64_t b_step,
                                              int64_t steps, float* c, int64_t c_row, bool accumulate) {
   int64_t r = 0;
   for (; r + 6 <= rows; r += 6)
@@ -121,33 +113,6 @@ __attribute__((noinline)) void product_panel(int64_t rows, Strided<Word> a, cons
                                accumulate);
 }
 
-// `columns` is rounded up to whole vectors: buffers hold multiples of 16 columns.
-template <class Word>
-void product(int64_t rows, int64_t columns, int64_t steps, Strided<Word> a, const Word* b, int64_t b_step,
-             float* c, int64_t c_row, bool accumulate) {
-  int64_t vectors = (columns + kLanes - 1) / kLanes;
-  for (; vectors >= kPanel; vectors -= kPanel, b += kPanel * kLanes, c += kPanel * kLanes)
-    product_panel<kPanel>(rows, a, b, b_step, steps, c, c_row, accumulate);
-  if (vectors == 1) product_panel<1>(rows, a, b, b_step, steps, c, c_row, accumulate);
-#ifndef SERVAL_ISA_avx2
-  if (vectors == 2) product_panel<2>(rows, a, b, b_step, steps, c, c_row, accumulate);
-  if (vectors == 3) product_panel<3>(rows, a, b, b_step, steps, c, c_row, accumulate);
-#endif
-}
-
-// How many elements of the reduced dimension a word holds.
-SERVAL_INLINE constexpr int64_t per_word(float) {
-  return 1;
-}
-SERVAL_INLINE constexpr int64_t per_word(int32_t) {
-  return 2;
-}
-
-// One row of `size` elements (a multiple of 8) as words, followed by zeros up to `padded` elements.
-SERVAL_INLINE void copy_row(const BFloat16* source, int64_t size, int64_t padded, int32_t* target) {
-  __builtin_memcpy(target, source, static_cast<size_t>(size) * 2);
-  for (int64_t i = size / 2; i < padded / 2; ++i) target[i] = 0;
-}
 SERVAL_INLINE void copy_row(const BFloat16* source, int64_t size, int64_t padded, float* target) {
   for (int64_t i = 0; i < size; ++i) target[i] = static_cast<float>(source[i]);
   for (int64_t i = size; i < padded; ++i) target[i] = 0;
@@ -164,16 +129,14 @@ SERVAL_INLINE void store_row(const float* source, int64_t size, float factor, BF
   for (int64_t i = 0; i < size; ++i) target[i] = BFloat16(source[i] * factor);
 }
 
-// target[column][row] = source[row][column], 8 x 8 words at a time; both sides multiples of 8.
-template <class Word>
-void transpose(const Word* source, int64_t rows, int64_t columns, int64_t source_row, Word* target,
-               int64_t target_row) {
+// target[column][row] = source[row][column], 8 x 8 at a time; both sides multiples of 8.
+inline void transpose(const float* source, int64_t rows, int64_t columns, int64_t source_row, float* target,
+                      int64_t target_row) {
   for (int64_t r = 0; r < rows; r += 8) {
     for (int64_t c = 0; c < columns; c += 8) {
       __m256 x[8], y[8];
 #pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i)
-        x[i] = _mm256_loadu_ps(reinterpret_cast<const float*>(source + (r + i) * source_row + c));
+      for (int i = 0; i < 8; ++i) x[i] = _mm256_loadu_ps(source + (r + i) * source_row + c);
 #pragma GCC unroll 2
       for (int i = 0; i < 8; i += 4) {
         const __m256 a = _mm256_unpacklo_ps(x[i], x[i + 1]), b = _mm256_unpackhi_ps(x[i], x[i + 1]);
@@ -183,66 +146,69 @@ void transpose(const Word* source, int64_t rows, int64_t columns, int64_t source
       }
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        _mm256_storeu_ps(reinterpret_cast<float*>(target + (c + i) * target_row + r),
-                         _mm256_permute2f128_ps(y[i], y[i + 4], 0x20));
-        _mm256_storeu_ps(reinterpret_cast<float*>(target + (c + i + 4) * target_row + r),
-                         _mm256_permute2f128_ps(y[i], y[i + 4], 0x31));
+        _mm256_storeu_ps(target + (c + i) * target_row + r, _mm256_permute2f128_ps(y[i], y[i + 4], 0x20));
+        _mm256_storeu_ps(target + (c + i + 4) * target_row + r, _mm256_permute2f128_ps(y[i], y[i + 4], 0x31));
       }
     }
   }
 }
 
-// Rows as the B side of a product that reduces over them: floats as they are, bf16 rows 2i and 2i + 1
-// interleaved. `rows` is even for bf16; `size` elements of a row, a multiple of 16.
-SERVAL_INLINE const float* reduce_rows(const float* rows_of, int64_t, int64_t, float*) {
-  return rows_of;
-}
-#ifdef SERVAL_ISA_avx512_bf16
-SERVAL_INLINE const int32_t* reduce_rows(const int32_t* rows_of, int64_t rows, int64_t size,
-                                         int32_t* target) {
-  for (int64_t r = 0; r < rows; r += 2) {
-    const int32_t *even = rows_of + r * size / 2, *odd = even + size / 2;
-    for (int64_t i = 0; i < size; i += 16) {
-      const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(even + i / 2)));
-      const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(odd + i / 2)));
-      _mm512_storeu_si512(target + r / 2 * size + i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-    }
-  }
-  return target;
-}
-#endif
+// What B was packed to: elements along the reduced dimension and columns, padded with zeros.
+struct PackedSize {
+  int64_t length, columns;
+};
 
-// A computed tile [rows, columns] of floats as the A side of products: `by_row` reduces over columns,
-// `by_column` over rows. `stride` is a row of the tile, a multiple of 16. bf16 rounds into the buffers given.
-SERVAL_INLINE Strided<float> by_row(const float* tile, int64_t, int64_t, int64_t stride, float*) {
-  return {tile, stride, 1};
-}
-SERVAL_INLINE Strided<float> by_column(const float* tile, int64_t, int64_t, int64_t stride, float*) {
-  return {tile, 1, stride};
-}
-#ifdef SERVAL_ISA_avx512_bf16
-SERVAL_INLINE Strided<int32_t> by_row(const float* tile, int64_t rows, int64_t columns, int64_t stride,
-                                      int32_t* target) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < columns; i += 16)
-      _mm256_storeu_si256((__m256i*)(target + (r * stride + i) / 2),
-                          (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(tile + r * stride + i)));
-  return {target, stride / 2, 1};
-}
-// An odd last row is paired with the row after it, which the caller has set to zero.
-SERVAL_INLINE Strided<int32_t> by_column(const float* tile, int64_t rows, int64_t columns, int64_t stride,
-                                         int32_t* target) {
-  for (int64_t r = 0; r < rows; r += 2) {
-    const float *even = tile + r * stride, *odd = even + stride;
-    for (int64_t i = 0; i < columns; i += 16) {
-      const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(even + i)));
-      const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(odd + i)));
-      _mm512_storeu_si512(target + r / 2 * stride + i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-    }
+// Tiles of floats. T is what lies in the tensors.
+template <class T>
+struct FloatTiles {
+  using Element = T;
+  using Word = float;
+  static constexpr int64_t kUnit = 16;    // sizes of buffers are multiples of it
+  static constexpr bool kRounds = false;  // computed tiles, and rows that are reduced, are used as they are
+
+  // Rows of `size` elements as B: `pack_across` reduces over the elements, `pack_reduce` over the rows.
+  // `spare` has room for them all.
+  void pack_across(const T* source, int64_t stride, int64_t count, int64_t size, PackedSize to, float* spare,
+                   float* target) {
+    pack_reduce(source, stride, count, size, {to.columns, to.length}, spare);
+    transpose(spare, to.columns, to.length, to.length, target, to.columns);
   }
-  return {target, 1, stride};
-}
+  void pack_reduce(const T* source, int64_t stride, int64_t count, int64_t size, PackedSize to,
+                   float* target) {
+    for (int64_t r = 0; r < count; ++r)
+      copy_row(source + r * stride, size, to.columns, target + r * to.columns);
+    for (int64_t i = count * to.columns; i < to.length * to.columns; ++i) target[i] = 0;
+  }
+  // The same for rows that are A of other products already.
+  const float* pack_rows(const float* rows, int64_t, PackedSize, float*) { return rows; }
+
+  // A computed tile [rows, columns] as A: `by_row` reduces over columns, `by_column` over rows.
+  Strided<float> by_row(const float* tile, int64_t, int64_t, int64_t stride, float*) {
+    return {tile, stride, 1};
+  }
+  Strided<float> by_column(const float* tile, int64_t, int64_t, int64_t stride, float*) {
+    return {tile, 1, stride};
+  }
+
+  // Buffers of C hold multiples of kUnit rows and columns, of which more than asked for may be written;
+  // product_exactly writes no further rows.
+  void product(int64_t rows, int64_t columns, int64_t length, Strided<float> a, const float* b,
+               PackedSize size, float* c, int64_t c_row, bool accumulate) {
+    int64_t vectors = (columns + kLanes - 1) / kLanes;
+    for (; vectors >= kMicroVectors;
+         vectors -= kMicroVectors, b += kMicroVectors * kLanes, c += kMicroVectors * kLanes)
+      product_panel<kMicroVectors>(rows, a, b, size.columns, length, c, c_row, accumulate);
+    if (vectors == 1) product_panel<1>(rows, a, b, size.columns, length, c, c_row, accumulate);
+#ifndef SERVAL_ISA_avx2
+    if (vectors == 2) product_panel<2>(rows, a, b, size.columns, length, c, c_row, accumulate);
+    if (vectors == 3) product_panel<3>(rows, a, b, size.columns, length, c, c_row, accumulate);
 #endif
+  }
+  void product_exactly(int64_t rows, int64_t columns, int64_t length, Strided<float> a, const float* b,
+                       PackedSize size, float* c, int64_t c_row, bool accumulate) {
+    product(rows, columns, length, a, b, size, c, c_row, accumulate);
+  }
+};
 
 }  // namespace
 }  // namespace serval::SERVAL_ISA

@@ -9,7 +9,7 @@
 #include "program/kernel_context.h"
 
 // Declares the function of each instruction set, and run_<function>() that calls the one for this processor.
-#define SERVAL_CPU_FUNCTION(function, Arguments)           \
+#define SERVAL_CPU_FUNCTION_OF(function, Arguments, unit)  \
   namespace generic {                                      \
   void function(const Arguments&);                         \
   }                                                        \
@@ -22,6 +22,9 @@
   namespace avx512_bf16 {                                  \
   void function(const Arguments&);                         \
   }                                                        \
+  namespace unit {                                         \
+  void function(const Arguments&);                         \
+  }                                                        \
   static void run_##function(const Arguments& arguments) { \
     switch (cpu_isa()) {                                   \
       case CpuIsa::generic:                                \
@@ -31,9 +34,13 @@
       case CpuIsa::avx512:                                 \
         return avx512::function(arguments);                \
       case CpuIsa::avx512_bf16:                            \
-      case CpuIsa::amx:                                    \
         return avx512_bf16::function(arguments);           \
+      case CpuIsa::amx:                                    \
+        return unit::function(arguments);                  \
     }                                                      \
   }
+#define SERVAL_CPU_FUNCTION(function, Arguments) SERVAL_CPU_FUNCTION_OF(function, Arguments, avx512_bf16)
+// For a kernel that has code of its own for the matrix unit (serval_amx_sources).
+#define SERVAL_CPU_KERNEL_WITH_AMX(function) SERVAL_CPU_FUNCTION_OF(function, KernelContext, amx)
 
 #define SERVAL_CPU_KERNEL(function) SERVAL_CPU_FUNCTION(function, KernelContext)
