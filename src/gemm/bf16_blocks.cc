@@ -38,10 +38,17 @@ SERVAL_INLINE void store_elements(uint16_t* data, __mmask16 mask, __m512 x) {
     _mm256_mask_storeu_epi16(data, mask, halves);
 }
 
-// C = alpha * sums + bias + C for 32 columns, of which those in the masks exist.
-template <class Out>
+// C = alpha * sums + bias + C for 32 columns, of which those in the masks exist. kPlain: C = sums, all
+// columns.
+template <class Out, bool kPlain>
 void write_rows(const KernelArgs& args, int64_t row, int64_t column, int64_t rows, int64_t columns,
                 const float* sums) {
+  Out* c = static_cast<Out*>(args.c) + row * args.c_stride + column;
+  if (kPlain) {
+    for (int64_t r = 0; r < rows; ++r, c += args.c_stride, sums += kPanel)
+      for (int v = 0; v < 2; ++v) store_elements(c + v * 16, 0xffff, _mm512_loadu_ps(sums + v * 16));
+    return;
+  }
   const __mmask16 masks[2] = {lanes16(columns), lanes16(columns - 16)};
   const __m512 alpha = _mm512_set1_ps(args.alpha);
   __m512 bias[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -50,7 +57,6 @@ void write_rows(const KernelArgs& args, int64_t row, int64_t column, int64_t row
       bias[v] = args.bias_type == Element::f32
                     ? load_elements(static_cast<const float*>(args.bias) + column + v * 16, masks[v])
                     : load_elements(static_cast<const uint16_t*>(args.bias) + column + v * 16, masks[v]);
-  Out* c = static_cast<Out*>(args.c) + row * args.c_stride + column;
   for (int64_t r = 0; r < rows; ++r, c += args.c_stride, sums += kPanel) {
     for (int v = 0; v < 2; ++v) {
       if (masks[v] == 0) continue;
@@ -60,6 +66,13 @@ void write_rows(const KernelArgs& args, int64_t row, int64_t column, int64_t row
       store_elements(c + v * 16, masks[v], x);
     }
   }
+}
+
+template <class Out>
+void write_to(const KernelArgs& args, int64_t row, int64_t column, int64_t rows, int64_t columns,
+              const float* sums) {
+  const bool plain = args.alpha == 1 && args.bias == nullptr && !args.accumulate && columns == kPanel;
+  (plain ? write_rows<Out, true> : write_rows<Out, false>)(args, row, column, rows, columns, sums);
 }
 
 void transpose_block(const float* from, float* to) {
@@ -85,9 +98,26 @@ void write_block(const KernelArgs& args, bool transposed, int64_t row, int64_t c
     row = column, rows = columns, column = r, columns = n;
   }
   if (args.out == Element::f32)
-    write_rows<float>(args, row, column, rows, columns, sums);
+    write_to<float>(args, row, column, rows, columns, sums);
   else
-    write_rows<uint16_t>(args, row, column, rows, columns, sums);
+    write_to<uint16_t>(args, row, column, rows, columns, sums);
+}
+
+// Fetches the lines of C that a block will be written to, while its sums are computed; worth it where that
+// takes a while.
+SERVAL_INLINE void prefetch_block(const KernelArgs& args, bool transposed, int64_t row, int64_t column,
+                                  int64_t rows, int64_t columns) {
+  if (transposed) {
+    const int64_t r = row, n = rows;
+    row = column, rows = columns, column = r, columns = n;
+  }
+  const int64_t element = args.out == Element::f32 ? 4 : 2, bytes = columns * element;
+  const char* line = static_cast<const char*>(args.c) + (row * args.c_stride + column) * element;
+  for (int64_t r = 0; r < rows; ++r, line += args.c_stride * element) {
+    asm volatile("prefetchw %0" : : "m"(*line));
+    asm volatile("prefetchw %0" : : "m"(line[bytes - 1]));
+    if (bytes > 64) asm volatile("prefetchw %0" : : "m"(line[64]));
+  }
 }
 
 // ---- panels
@@ -100,52 +130,51 @@ SERVAL_INLINE int64_t chunks_in_place(const Bf16Block& block) {
   return block.length / kChunk;
 }
 
-// Chunks [begin, begin + chunks) of a panel of A times those of one of B.
+// A panel of A times one of B.
 template <class Unit>
-SERVAL_INLINE void multiply_chunks(Unit& unit, const Bf16Block& block, int64_t row_panel, int64_t rows,
-                                   int64_t columns, int64_t begin, int64_t end, const char* b, float* sums,
-                                   bool first) {
-  const char* const packed = block.a.packed + row_panel * block.chunks * kChunkBytes;
-  const int64_t length = smaller(end * kChunk, block.length);
-  if (reads_in_place(block, row_panel)) {
-    const int64_t whole = smaller(end, chunks_in_place(block));
-    if (begin < whole) {
-      const PanelA in_place{reinterpret_cast<const char*>(
-                                block.a.source + row_panel * kPanel * block.a.stride + begin * kChunk),
-                            block.a.stride * 2, 64};
-      unit.multiply(rows, columns, in_place, b + begin * kChunkBytes, (whole - begin) * kChunk, sums, kPanel,
-                    first);
-      first = false;
-      begin = whole;
-    }
-    if (begin == end) return;
+SERVAL_INLINE void multiply_panels(Unit& unit, const Bf16Block& block, int64_t row_panel, int64_t rows,
+                                   int64_t columns, const char* b, float* sums, bool first) {
+  const char* packed = block.a.packed + row_panel * block.chunks * kChunkBytes;
+  int64_t length = block.length;
+  if (const int64_t whole = chunks_in_place(block); whole > 0 && reads_in_place(block, row_panel)) {
+    const char* const rows_of_a =
+        reinterpret_cast<const char*>(block.a.source + row_panel * kPanel * block.a.stride);
+    unit.multiply(rows, columns, {rows_of_a, block.a.stride * 2, kChunk * 2}, b, whole * kChunk, sums, kPanel,
+                  first);
+    if (whole == block.chunks) return;
+    first = false;
+    packed += whole * kChunkBytes, b += whole * kChunkBytes, length -= whole * kChunk;
   }
-  unit.multiply(rows, columns, {packed + begin * kChunkBytes, 64, kChunkBytes}, b + begin * kChunkBytes,
-                length - begin * kChunk, sums, kPanel, first);
+  unit.multiply(rows, columns, {packed, 64, kChunkBytes}, b, length, sums, kPanel, first);
 }
 
 template <class Unit>
 void multiply_part(const KernelArgs& args, const Bf16Block& block, int64_t row_panel0, int64_t row_panel1,
                    int64_t column_panel0, int64_t column_panel1) {
-  alignas(64) float pass_sums[kBf16WideColumns * kPanel];
+  alignas(64) float own_sums[kBlockFloats];
   const int64_t all_columns = (block.b.lines + kPanel - 1) / kPanel;
+  const int64_t panel_bytes = block.chunks * kChunkBytes;
   Unit unit;
   for (int64_t pass = column_panel0; pass < column_panel1; pass += block.pass_panels) {
     const int64_t pass_end = smaller(pass + block.pass_panels, column_panel1);
     for (int64_t i = row_panel0; i < row_panel1; ++i) {
       const int64_t rows = smaller(kPanel, block.a.lines - i * kPanel);
-      for (int64_t begin = 0; begin < block.chunks; begin += block.pass_chunks) {
-        const int64_t end = smaller(begin + block.pass_chunks, block.chunks);
-        for (int64_t j = pass; j < pass_end; ++j) {
-          const int64_t columns = smaller(kPanel, block.b.lines - j * kPanel);
-          float* const sums = block.sums != nullptr ? block.sums + (i * all_columns + j) * kBlockFloats
-                                                    : pass_sums + (j - pass) * kBlockFloats;
-          multiply_chunks(unit, block, i, rows, columns, begin, end,
-                          block.b.packed + j * block.chunks * kChunkBytes, sums, block.first && begin == 0);
-          if (block.last && end == block.chunks)
-            write_block(args, block.transposed, block.row + i * kPanel, block.column + j * kPanel, rows,
-                        columns, sums);
-        }
+      // The next panel of A comes nearer, a piece with each column of the pass.
+      const bool fetches = !block.direct && i + 1 < row_panel1;
+      const char *next = block.a.packed + (i + 1) * panel_bytes, *const end =
+                                                                     next + (fetches ? panel_bytes : 0);
+      const int64_t step = panel_bytes / (pass_end - pass) + 64;
+      for (int64_t j = pass; j < pass_end; ++j) {
+        const int64_t columns = smaller(kPanel, block.b.lines - j * kPanel);
+        const int64_t row = block.row + i * kPanel, column = block.column + j * kPanel;
+        float* const sums =
+            block.sums != nullptr ? block.sums + (i * all_columns + j) * kBlockFloats : own_sums;
+        if (block.last && block.chunks >= 16)
+          prefetch_block(args, block.transposed, row, column, rows, columns);
+        for (const char* const upto = next + step; next < upto && next < end; next += 64)
+          _mm_prefetch(next, _MM_HINT_T1);
+        multiply_panels(unit, block, i, rows, columns, block.b.packed + j * panel_bytes, sums, block.first);
+        if (block.last) write_block(args, block.transposed, row, column, rows, columns, sums);
       }
     }
   }

@@ -139,21 +139,25 @@ SERVAL_INLINE void pack_chunk_b(const uint16_t* source, int64_t stride, int64_t 
 }
 
 // Chunks [chunk0, chunk1) of panels [panel0, panel1) of `lines` lines and `length` elements. Panels lie
-// `panel_bytes` apart. Chunk by chunk, so that a source stored across is read along its rows.
+// `panel_bytes` apart. The source is read along its rows, few at a time.
 template <bool kIsA, bool kAcross>
 void pack_panels(const uint16_t* source, int64_t stride, int64_t lines, int64_t length, int64_t panel0,
                  int64_t panel1, int64_t chunk0, int64_t chunk1, int64_t panel_bytes, char* target) {
-  for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
-    const int64_t k = chunk * kChunk;
-    for (int64_t panel = panel0; panel < panel1; ++panel) {
-      const int64_t line = panel * kPanel;
-      const uint16_t* const from = source + (kAcross ? k * stride + line : line * stride + k);
-      char* const to = target + panel * panel_bytes + chunk * kChunkBytes;
-      if (kIsA)
-        pack_chunk_a<kAcross>(from, stride, lines - line, length - k, to);
-      else
-        pack_chunk_b<kAcross>(from, stride, lines - line, length - k, to);
-    }
+  const auto pack = [&](int64_t panel, int64_t chunk) {
+    const int64_t line = panel * kPanel, k = chunk * kChunk;
+    const uint16_t* const from = source + (kAcross ? k * stride + line : line * stride + k);
+    char* const to = target + panel * panel_bytes + chunk * kChunkBytes;
+    if (kIsA)
+      pack_chunk_a<kAcross>(from, stride, lines - line, length - k, to);
+    else
+      pack_chunk_b<kAcross>(from, stride, lines - line, length - k, to);
+  };
+  if (kAcross) {
+    for (int64_t chunk = chunk0; chunk < chunk1; ++chunk)
+      for (int64_t panel = panel0; panel < panel1; ++panel) pack(panel, chunk);
+  } else {
+    for (int64_t panel = panel0; panel < panel1; ++panel)
+      for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) pack(panel, chunk);
   }
 }
 

@@ -45,7 +45,6 @@ SERVAL_DECLARE_GEMM_KERNELS(avx512_bf16)
 constexpr int64_t kBf16Panel = 32;  // rows or columns of a panel
 constexpr int64_t kBf16Chunk = 32;  // elements of k of a chunk
 constexpr int64_t kBf16ChunkBytes = kBf16Panel * kBf16Chunk * 2;
-constexpr int64_t kBf16WideColumns = 512;  // the most columns that one pass may take
 
 // One operand of a block, from its first row (column) and first k on.
 struct Bf16Operand {
@@ -58,11 +57,11 @@ struct Bf16Operand {
 
 struct Bf16Block {
   Bf16Operand a, b;
-  int64_t length;                    // of k
-  int64_t chunks;                    // length in chunks, the last one perhaps not whole
-  int64_t pass_panels, pass_chunks;  // columns and k of one pass, such that its B stays in the caches
-  bool direct;                       // whole panels of A are read where they are; only the rest is packed
-  bool first, last;                  // of the blocks along k
+  int64_t length;       // of k
+  int64_t chunks;       // length in chunks, the last one perhaps not whole
+  int64_t pass_panels;  // columns of one pass, whose B stays in the second cache
+  bool direct;          // whole panels of A are read where they are; only the rest is packed
+  bool first, last;     // of the blocks along k
   float* sums;      // kept between blocks along k, 32 x 32 for each pair of panels; nullptr where one is all
   bool transposed;  // the block is one of C^T
   int64_t row, column;  // where it begins in C, or in C^T

@@ -1,5 +1,7 @@
 #include "gemm/own_bf16.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -8,6 +10,11 @@
 
 namespace serval {
 namespace {
+
+int64_t level_2_cache_bytes() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? bytes : 1 << 20;
+}
 
 struct Kernels {
   decltype(&avx512_bf16::bf16_pack_a) pack_a, pack_b;
@@ -57,19 +64,19 @@ KernelArgs transpose_of(const KernelArgs& args) {
 // each sum runs over k in the same order.
 struct Cuts {
   int64_t rows, columns, length;  // of a block
-  int64_t pass_panels, pass_chunks;
+  int64_t pass_panels;
 };
-Cuts cuts_of(const KernelArgs& args) {
-  constexpr int64_t kRows = 1024, kColumns = 2048, kLength = 1536;
-  constexpr int64_t kPackedB = int64_t{4} << 20, kPassB = int64_t{512} << 10, kPassLength = 512;
+Cuts cuts_of(const KernelArgs& args, int64_t threads) {
+  constexpr int64_t kRows = 1024, kMostLength = 1536;
+  // Half of the second cache for the B of a pass, and as much for each thread packed at a time.
+  static const int64_t pass_bytes = std::clamp<int64_t>(level_2_cache_bytes() / 2, 256 << 10, 1 << 20);
   Cuts cuts;
-  cuts.length = cut(args.k, kLength, kBf16Chunk);
   cuts.rows = cut(args.m, kRows, kBf16Panel);
-  const int64_t columns = std::clamp<int64_t>(kPackedB / (2 * cuts.length), 256, kColumns);
-  cuts.columns = cut(args.n, columns, kBf16Panel);
-  cuts.pass_panels =
-      std::clamp<int64_t>(kPassB / (2 * cuts.length) / kBf16Panel, 1, kBf16WideColumns / kBf16Panel);
-  cuts.pass_chunks = cut(cuts.length, kPassLength, kBf16Chunk) / kBf16Chunk;
+  // Whole sums where they fit. A longer k is cut, with all columns that the kept sums have room for.
+  cuts.length = cut(args.k, args.k <= kMostLength ? kMostLength : 1024, kBf16Chunk);
+  const int64_t columns = args.k <= kMostLength ? threads * pass_bytes / (2 * cuts.length) : 1024;
+  cuts.columns = cut(args.n, std::clamp<int64_t>(columns, 256, 4096), kBf16Panel);
+  cuts.pass_panels = std::max<int64_t>(pass_bytes / (2 * cuts.length) / kBf16Panel, 1);
   return cuts;
 }
 
@@ -119,7 +126,8 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   const bool transposed = packing_cycles(turned, true) < packing_cycles(given, false);
   const KernelArgs& args = transposed ? turned : given;
   const Kernels use = kernels(isa);
-  const Cuts cuts = cuts_of(args);
+  const int64_t threads = threads_for(args, isa);
+  const Cuts cuts = cuts_of(args, threads);
   const int64_t row_blocks = ceil_div(args.m, cuts.rows), column_blocks = ceil_div(args.n, cuts.columns),
                 length_blocks = ceil_div(args.k, cuts.length);
   const int64_t row_panels = cuts.rows / kBf16Panel, column_panels = cuts.columns / kBf16Panel;
@@ -131,7 +139,6 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   char* const packed_b = packed_a + row_panels * panel_bytes;
   float* const sums =
       length_blocks > 1 ? reinterpret_cast<float*>(packed_b + column_panels * panel_bytes) : nullptr;
-  const int64_t threads = threads_for(args, isa);
   const Grid grid = grid_of(threads, row_panels, column_panels);
 
   // A phase packs or multiplies one block; the blocks along k follow each other, then those along the
@@ -149,7 +156,7 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
                                       std::min(cuts.rows, args.m - row), packed_a);
                     block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
                                       std::min(cuts.columns, args.n - column), packed_b);
-                    block.pass_panels = cuts.pass_panels, block.pass_chunks = cuts.pass_chunks;
+                    block.pass_panels = cuts.pass_panels;
                     block.direct = reads_a_in_place(args);
                     block.first = l == 0, block.last = l + 1 == length_blocks;
                     block.sums = sums, block.transposed = transposed;

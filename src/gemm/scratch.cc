@@ -1,5 +1,7 @@
 #include "gemm/scratch.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
@@ -34,10 +36,13 @@ Scratch::~Scratch() {
 void* Scratch::at_least(int64_t bytes) {
   if (bytes <= size_) return data_;
   release();
-  constexpr int64_t kPage = 4096;
-  const int64_t rounded = (bytes + kPage - 1) / kPage * kPage;
-  data_ = std::aligned_alloc(kPage, static_cast<size_t>(rounded));
+  // Large pages, where the system has them, for what is read again and again.
+  constexpr int64_t kSmallPage = 4096, kLargePage = int64_t{2} << 20;
+  const int64_t page = bytes >= kLargePage ? kLargePage : kSmallPage;
+  const int64_t rounded = (bytes + page - 1) / page * page;
+  data_ = std::aligned_alloc(static_cast<size_t>(page), static_cast<size_t>(rounded));
   if (data_ == nullptr) fail("out of memory: a matrix product needs {} bytes of scratch memory", rounded);
+  if (page == kLargePage) madvise(data_, static_cast<size_t>(rounded), MADV_HUGEPAGE);
   size_ = rounded;
   add(rounded);
   return data_;
