@@ -11,7 +11,7 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
-constexpr int64_t kScratchBytes = 264 * 1024;  // of one thread, on its stack
+constexpr int64_t kScratchBytes = 400 * 1024;  // of one thread, on its stack
 
 // Cuts aligned buffers from a thread's scratch.
 struct Scratch {
@@ -88,31 +88,44 @@ SERVAL_INLINE Seen seen_columns(int64_t position, int64_t tile_begin, int64_t ti
   return {low, high < tile_keys ? high : tile_keys};
 }
 
-// Scores of one row become exp(score - most); the row's sum and maximum move on. Returns what the sums of
-// earlier tiles must be multiplied with.
-SERVAL_INLINE float soft_row(float* row, int64_t columns, Seen seen, float scale, float& most, float& sum) {
-  if (seen.low >= seen.high) {
-    for (int64_t i = 0; i < columns; i += kLanes) store_vec(row + i, Vec{});
-    return 1;
-  }
+// What the rows of a query block have seen so far.
+struct SoftRow {
+  float most = -3e38f;
+  float total[kLanes] = {};  // lane by lane: the sum of exp(score - most)
+};
+
+// Writes exp(score - most) of one row to `out`, which may be the row itself; most and total move on. Returns
+// what the sums of earlier tiles must be multiplied with.
+template <bool kMasked, class Word>
+SERVAL_INLINE float soft_row(const float* row, Word* out, int64_t columns, Seen seen, float scale,
+                             SoftRow& soft) {
   Vec top = splat(-3e38f);
   for (int64_t i = 0; i < columns; i += kLanes) {
-    const Vec x = columns_between(i, seen.low, seen.high) ? load_vec(row + i) * scale : splat(-3e38f);
+    Vec x = load_vec(row + i) * scale;
+    if (kMasked) x = columns_between(i, seen.low, seen.high) ? x : splat(-3e38f);
     top = x > top ? x : top;
-    store_vec(row + i, x);
   }
-  const float here = max_of(top), before = most;
-  if (here > most) most = here;
-  Vec total{};
-  for (int64_t i = 0; i < columns; i += kLanes) {
-    const IntVec visible = columns_between(i, seen.low, seen.high);
-    const Vec p = visible ? exponential_vec(load_vec(row + i) - most) : Vec{};
-    total += p;
-    store_vec(row + i, p);
-  }
+  const float here = max_of(top), before = soft.most, most = here > before ? here : before;
   const float shrink = most > before ? exponential(before - most) : 1.0f;
-  sum = sum * shrink + sum_of(total);
+  Vec total = load_vec(soft.total) * shrink;
+  for (int64_t i = 0; i < columns; i += kLanes) {
+    Vec p = exponential_vec(load_vec(row + i) * scale - most);
+    if (kMasked) p = columns_between(i, seen.low, seen.high) ? p : Vec{};
+    total += p;
+    store_computed(out + i, p);
+  }
+  soft.most = most;
+  store_vec(soft.total, total);
   return shrink;
+}
+
+template <class Word>
+SERVAL_INLINE float soften(const float* row, Word* out, int64_t columns, Seen seen, float scale,
+                           SoftRow& soft) {
+  if (seen.low == 0 && seen.high >= columns) return soft_row<false>(row, out, columns, seen, scale, soft);
+  if (seen.low < seen.high) return soft_row<true>(row, out, columns, seen, scale, soft);
+  for (int64_t i = 0; i < columns; i += kLanes) store_computed(out + i, Vec{});
+  return 1;
 }
 
 // One block of queries of one key head.
@@ -128,12 +141,18 @@ void forward_block(Tiles& tiles, const Tiling& t, const Operand& q, const Operan
   Word* const packed = scratch.take<Word>(t.keys * t.dim);  // keys, then values
   float* const scores = scratch.take<float>(t.rows * t.keys);
   Word* const rounded = scratch.take<Word>(Tiles::kRounds ? t.rows * t.keys : 0);
+  Word* const weights = [&] {
+    if constexpr (Tiles::kRounds)
+      return rounded;
+    else
+      return scores;
+  }();
   float* const sums = scratch.take<float>(t.rows * t.dim);
-  float *const most = scratch.take<float>(rows), *const total = scratch.take<float>(rows);
+  SoftRow* const soft = scratch.take<SoftRow>(rows);
   const float scale = static_cast<float>(t.h.scale);
   copy_queries<T>(q, t, d, b, queries);
   for (int64_t i = 0; i < rows * t.dim; ++i) sums[i] = 0;
-  for (int64_t r = 0; r < rows; ++r) most[r] = -3e38f, total[r] = 0;
+  for (int64_t r = 0; r < rows; ++r) soft[r] = SoftRow{};
 
   const int64_t last_key = b.position + b.count;  // exclusive
   for (int64_t tile = t.first_tile(b.position); tile < t.tiles(last_key); ++tile) {
@@ -142,23 +161,26 @@ void forward_block(Tiles& tiles, const Tiling& t, const Operand& q, const Operan
     const int64_t key = d.key_begin + begin, head = kv * t.h.dim;
     tiles.pack_across(k.row<T>(key) + head, k.row_stride, count, t.h.dim, t.across(), spare, packed);
     tiles.product(rows, columns, t.h.dim, {queries, t.dim, 1}, packed, t.across(), scores, t.keys, false);
-    for (int64_t r = 0; r < rows; ++r) {
-      const Seen seen = seen_columns(b.position + r % b.count, begin, count, t.h.window);
-      const float shrink = soft_row(scores + r * t.keys, columns, seen, scale, most[r], total[r]);
-      if (shrink == 1) continue;
-      for (int64_t i = 0; i < t.dim; ++i) sums[r * t.dim + i] *= shrink;
+    for (int64_t i = 0; i < b.count; ++i) {
+      const Seen seen = seen_columns(b.position + i, begin, count, t.h.window);
+      for (int64_t r = i; r < rows; r += b.count) {
+        const float shrink = soften(scores + r * t.keys, weights + r * t.keys, columns, seen, scale, soft[r]);
+        if (shrink == 1) continue;
+        for (int64_t c = 0; c < t.dim; c += kLanes)
+          store_vec(sums + r * t.dim + c, load_vec(sums + r * t.dim + c) * shrink);
+      }
     }
     tiles.pack_reduce(v.row<T>(key) + head, v.row_stride, count, t.h.dim, t.reduced(), packed);
-    tiles.product(rows, t.dim, columns, tiles.by_row(scores, rows, columns, t.keys, rounded), packed,
-                  t.reduced(), sums, t.dim, true);
+    tiles.product(rows, t.dim, columns, {weights, t.keys, 1}, packed, t.reduced(), sums, t.dim, true);
   }
   for (int64_t g = 0; g < b.heads; ++g) {
     for (int64_t i = 0; i < b.count; ++i) {
       const int64_t r = g * b.count + i, token = d.begin + b.first + i;
-      store_row(sums + r * t.dim, t.h.dim, 1 / total[r], o.row<T>(token) + (b.head + g) * t.h.dim);
+      const float total = sum_of(load_vec(soft[r].total));
+      store_row(sums + r * t.dim, t.h.dim, 1 / total, o.row<T>(token) + (b.head + g) * t.h.dim);
       if (lse)
         lse.row<float>(token)[b.head + g] =
-            most[r] + static_cast<float>(__builtin_log(static_cast<double>(total[r])));
+            soft[r].most + static_cast<float>(__builtin_log(static_cast<double>(total)));
     }
   }
 }

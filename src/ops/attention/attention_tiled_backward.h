@@ -21,8 +21,9 @@ struct Backward {
   struct Buffers {
     Word *keys_across, *values_across, *key_rows;
     Word *queries, *query_rows, *grads, *grad_rows;
-    Word *rounded_ds, *rounded_column;
-    float *p, *ds, *dk, *dv;
+    float *products_p, *products_ds;  // Q K^T and dO V^T
+    Word *p, *ds, *column;            // computed from them; those of one column after the other
+    float *dk, *dv;
     const Word *query_reduce, *grad_reduce;
   };
 
@@ -32,11 +33,13 @@ struct Backward {
     x.keys_across = scratch.take<Word>(key_words), x.values_across = scratch.take<Word>(key_words);
     x.key_rows = scratch.take<Word>(key_words);
     x.queries = scratch.take<Word>(query_words), x.grads = scratch.take<Word>(query_words);
-    x.p = scratch.take<float>(tile), x.ds = scratch.take<float>(tile);
+    x.products_p = scratch.take<float>(tile), x.products_ds = scratch.take<float>(tile);
     x.query_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
     x.grad_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
-    x.rounded_ds = scratch.take<Word>(Tiles::kRounds ? tile : 0);
-    x.rounded_column = scratch.take<Word>(Tiles::kRounds ? tile : 0);
+    if constexpr (Tiles::kRounds)
+      x.p = scratch.take<Word>(tile), x.ds = scratch.take<Word>(tile), x.column = scratch.take<Word>(tile);
+    else
+      x.p = x.products_p, x.ds = x.products_ds, x.column = nullptr;
     x.dk = scratch.take<float>(with_sums ? t.keys * t.dim : 0);
     x.dv = scratch.take<float>(with_sums ? t.keys * t.dim : 0);
     x.query_reduce = x.grad_reduce = nullptr;
@@ -60,26 +63,37 @@ struct Backward {
     x.grad_reduce = tiles.pack_rows(x.grads, b.rows(), t.queries_reduced(), x.grad_rows);
   }
 
+  // `row_delta`: times the scale.
+  template <bool kMasked>
+  static void weigh_row(const Buffers& x, int64_t row, int64_t columns, Seen seen, float scale, float row_lse,
+                        float row_delta) {
+    for (int64_t i = row; i < row + columns; i += kLanes) {
+      Vec p = exponential_vec(load_vec(x.products_p + i) * scale - row_lse);
+      if (kMasked) p = columns_between(i - row, seen.low, seen.high) ? p : Vec{};
+      const Vec ds = p * (load_vec(x.products_ds + i) * scale - row_delta);
+      store_computed(x.p + i, p);
+      store_computed(x.ds + i, kMasked ? (columns_between(i - row, seen.low, seen.high) ? ds : Vec{}) : ds);
+    }
+  }
+
   // p and ds of a tile; returns the key columns that count, rounded up.
   int64_t scores(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t tile, const Buffers& x) const {
     const int64_t begin = tile * t.keys, left = b.position + b.count - begin, rows = b.rows();
     const int64_t count = left < t.keys ? left : t.keys,
                   columns = (count + Tiles::kUnit - 1) / Tiles::kUnit * Tiles::kUnit;
     const float scale = static_cast<float>(t.h.scale);
-    tiles.product(rows, columns, t.h.dim, {x.queries, t.dim, 1}, x.keys_across, t.across(), x.p, t.keys,
-                  false);
-    tiles.product(rows, columns, t.h.dim, {x.grads, t.dim, 1}, x.values_across, t.across(), x.ds, t.keys,
-                  false);
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t token = d.begin + b.first + r % b.count, head = b.head + r / b.count;
-      const Seen seen = seen_columns(b.position + r % b.count, begin, count, t.h.window);
-      const float row_lse = lse.row<float>(token)[head], row_delta = delta[token * t.h.q + head];
-      float *p = x.p + r * t.keys, *ds = x.ds + r * t.keys;
-      for (int64_t i = 0; i < columns; i += kLanes) {
-        const Vec e = exponential_vec(load_vec(p + i) * scale - row_lse);
-        const IntVec visible = columns_between(i, seen.low, seen.high);
-        store_vec(p + i, visible ? e : Vec{});
-        store_vec(ds + i, visible ? e * (load_vec(ds + i) - row_delta) * scale : Vec{});
+    tiles.product(rows, columns, t.h.dim, {x.queries, t.dim, 1}, x.keys_across, t.across(), x.products_p,
+                  t.keys, false);
+    tiles.product(rows, columns, t.h.dim, {x.grads, t.dim, 1}, x.values_across, t.across(), x.products_ds,
+                  t.keys, false);
+    for (int64_t i = 0; i < b.count; ++i) {
+      const int64_t token = d.begin + b.first + i;
+      const Seen seen = seen_columns(b.position + i, begin, count, t.h.window);
+      const bool whole = seen.low == 0 && seen.high >= columns;
+      for (int64_t g = 0; g < b.heads; ++g) {
+        const int64_t head = b.head + g, row = (g * b.count + i) * t.keys;
+        const float row_lse = lse.row<float>(token)[head], row_delta = delta[token * t.h.q + head] * scale;
+        (whole ? weigh_row<false> : weigh_row<true>)(x, row, columns, seen, scale, row_lse, row_delta);
       }
     }
     return columns;
@@ -91,9 +105,8 @@ struct Backward {
   // The rows of another block may follow those of this one.
   SERVAL_INLINE void add_dq(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t tile,
                             int64_t columns, const Buffers& x) const {
-    const Strided<Word> rows = tiles.by_row(x.ds, b.rows(), columns, t.keys, x.rounded_ds);
-    tiles.product_exactly(b.rows(), t.dim, columns, rows, x.key_rows, t.reduced(), dq_rows(d, b), t.dim,
-                          tile != t.first_tile(b.position));
+    tiles.product_exactly(b.rows(), t.dim, columns, {x.ds, t.keys, 1}, x.key_rows, t.reduced(), dq_rows(d, b),
+                          t.dim, tile != t.first_tile(b.position));
   }
   SERVAL_INLINE void store_dq(const Document& d, const QueryBlock& b) const {
     const float* rows = dq_rows(d, b);
@@ -118,10 +131,10 @@ struct Backward {
         load_queries(tiles, d, b, true, x);
         const int64_t columns = scores(tiles, d, b, tile, x), rows = b.rows();
         if (dv)
-          tiles.product(columns, t.dim, rows, tiles.by_column(x.p, rows, columns, t.keys, x.rounded_column),
+          tiles.product(columns, t.dim, rows, tiles.by_column(x.p, rows, columns, t.keys, x.column),
                         x.grad_reduce, t.queries_reduced(), x.dv, t.dim, true);
         if (dk)
-          tiles.product(columns, t.dim, rows, tiles.by_column(x.ds, rows, columns, t.keys, x.rounded_column),
+          tiles.product(columns, t.dim, rows, tiles.by_column(x.ds, rows, columns, t.keys, x.column),
                         x.query_reduce, t.queries_reduced(), x.dk, t.dim, true);
         if (with_dq) add_dq(tiles, d, b, tile, columns, x);
       }

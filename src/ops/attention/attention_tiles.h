@@ -36,19 +36,28 @@ SERVAL_INLINE IntVec lane_index() {
   return IntVec{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #endif
 }
+// The lower and the upper half of a vector, joined by `join`, down to one lane.
+template <class Join>
+SERVAL_INLINE float reduce(Vec x, Join join) {
+#ifdef SERVAL_ISA_avx2
+  const __m256 y = (__m256)x;
+#else
+  const __m256 upper = (__m256)_mm512_maskz_extractf64x4_pd(0xf, (__m512d)x, 1);
+  const __m256 y = join(_mm512_castps512_ps256((__m512)x), upper);
+#endif
+  const __m256 quarter = join(y, _mm256_permute2f128_ps(y, y, 1));
+  const __m256 two = join(quarter, _mm256_shuffle_ps(quarter, quarter, 0x4E));
+  return _mm256_cvtss_f32(join(two, _mm256_shuffle_ps(two, two, 0xB1)));
+}
 SERVAL_INLINE float sum_of(Vec x) {
-  float sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += x[lane];
-  return sum;
+  return reduce(x, [](__m256 a, __m256 b) { return a + b; });
 }
 SERVAL_INLINE float max_of(Vec x) {
-  float most = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
-  return most;
+  return reduce(x, [](__m256 a, __m256 b) { return _mm256_max_ps(a, b); });
 }
-// exponential() of kernel_math.h for a vector; the arguments here are at most about zero.
+// exponential() of kernel_math.h for a vector; the arguments here are at most about zero, and the power of
+// two is added to the exponent as an integer.
 SERVAL_INLINE Vec exponential_vec(Vec x) {
-  x = x > splat(88.3762626647949f) ? splat(88.3762626647949f) : x;
   x = x < splat(-87.3365478515625f) ? splat(-87.3365478515625f) : x;
   const Vec shifted = x * 1.44269504088896341f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;
@@ -60,9 +69,8 @@ SERVAL_INLINE Vec exponential_vec(Vec x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const IntVec bits = (IntVec)shifted - 0x4B400000 + 127;
-  return p * (Vec)(bits << 23);
+  p = p * r * r + (r + 1.0f);
+  return (Vec)((IntVec)p + ((IntVec)shifted << 23));
 }
 
 // The A side of a product; `step` is from one element of the reduced dimension to the next.
@@ -122,6 +130,11 @@ SERVAL_INLINE void copy_row(const float* source, int64_t size, int64_t padded, f
   for (int64_t i = size; i < padded; ++i) target[i] = 0;
 }
 
+// Part of a row of a computed tile, as the A side of products holds it.
+SERVAL_INLINE void store_computed(float* target, Vec x) {
+  store_vec(target, x);
+}
+
 SERVAL_INLINE void store_row(const float* source, int64_t size, float factor, float* target) {
   for (int64_t i = 0; i < size; ++i) target[i] = source[i] * factor;
 }
@@ -164,7 +177,7 @@ struct FloatTiles {
   using Element = T;
   using Word = float;
   static constexpr int64_t kUnit = 16;    // sizes of buffers are multiples of it
-  static constexpr bool kRounds = false;  // computed tiles, and rows that are reduced, are used as they are
+  static constexpr bool kRounds = false;  // computed tiles, and rows that are reduced, are used in place
 
   // Rows of `size` elements as B: `pack_across` reduces over the elements, `pack_reduce` over the rows.
   // `spare` has room for them all.
@@ -182,10 +195,7 @@ struct FloatTiles {
   // The same for rows that are A of other products already.
   const float* pack_rows(const float* rows, int64_t, PackedSize, float*) { return rows; }
 
-  // A computed tile [rows, columns] as A: `by_row` reduces over columns, `by_column` over rows.
-  Strided<float> by_row(const float* tile, int64_t, int64_t, int64_t stride, float*) {
-    return {tile, stride, 1};
-  }
+  // A computed tile [rows, columns] as A that reduces over the rows.
   Strided<float> by_column(const float* tile, int64_t, int64_t, int64_t stride, float*) {
     return {tile, 1, stride};
   }

@@ -11,6 +11,10 @@ SERVAL_INLINE void copy_row(const BFloat16* source, int64_t size, int64_t padded
   for (int64_t i = size; i < padded; ++i) target[i] = 0;
 }
 
+SERVAL_INLINE void store_computed(uint16_t* target, Vec x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+
 template <class Unit>
 struct Bf16Tiles {
   using Element = BFloat16;
@@ -37,30 +41,14 @@ struct Bf16Tiles {
     return target;
   }
 
-  Strided<uint16_t> by_row(const float* tile, int64_t rows, int64_t columns, int64_t stride,
-                           uint16_t* target) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < columns; i += 16)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(target + r * stride + i),
-                            rounded(tile + r * stride + i));
-    return {target, stride, 1};
-  }
   // Rows up to a whole chunk are taken as zero.
-  Strided<uint16_t> by_column(const float* tile, int64_t rows, int64_t columns, int64_t stride,
+  Strided<uint16_t> by_column(const uint16_t* tile, int64_t rows, int64_t columns, int64_t stride,
                               uint16_t* target) {
     const int64_t padded = (rows + kChunk - 1) / kChunk * kChunk;
-    for (int64_t c = 0; c < columns; c += 16) {
-      for (int64_t r = 0; r < padded; r += kChunk) {
+    for (int64_t r = 0; r < padded; r += kChunk) {
+      for (int64_t c = 0; c < columns; c += 16) {
         __m512i x[16];
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) {
-          const float* const even = tile + (r + 2 * i) * stride + c;
-          const __m256i zero = _mm256_setzero_si256();
-          const __m256i low = r + 2 * i < rows ? rounded(even) : zero,
-                        high = r + 2 * i + 1 < rows ? rounded(even + stride) : zero;
-          x[i] =
-              _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-        }
+        load_pairs(tile + r * stride + c, stride, 16, rows - r, x);
         transpose16(x);
         store_words(x, reinterpret_cast<char*>(target + c * padded + r), padded * 2);
       }
@@ -97,9 +85,6 @@ struct Bf16Tiles {
   SERVAL_INLINE static int64_t panel_words(PackedSize size) { return size.length * kPanel; }
   SERVAL_INLINE static PanelA panel(Strided<uint16_t> a, int64_t row) {
     return {reinterpret_cast<const char*>(a.data + row * a.row), a.row * 2, kChunk * 2};
-  }
-  SERVAL_INLINE static __m256i rounded(const float* x) {
-    return (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x));
   }
 };
 
