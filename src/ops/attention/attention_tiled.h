@@ -11,7 +11,7 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
-constexpr int64_t kScratchBytes = 400 * 1024;  // of one thread, on its stack
+constexpr int64_t kScratchBytes = 512 * 1024;  // of one thread, on its stack
 
 // Cuts aligned buffers from a thread's scratch.
 struct Scratch {
@@ -224,7 +224,8 @@ void for_items(int64_t documents, DocumentOf document_of, ItemsOf items_of, F ea
 template <class Tiles, class DocumentOf>
 void tiled_forward(const Heads& h, const Operand& q, const Operand& k, const Operand& v, const Operand& o,
                    const Operand& lse, int64_t documents, DocumentOf document_of) {
-  const Tiling t(h, h.dim <= 128 ? 96 : 40, 64, Tiles::kUnit);
+  const TileSize size = Tiles::forward_size(h.dim);
+  const Tiling t(h, size.rows, size.keys, Tiles::kUnit);
   for_items<Tiles>(
       documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
       [&](const Document& d, int64_t item, Tiles& tiles, Scratch scratch) {

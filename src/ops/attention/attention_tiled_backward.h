@@ -187,9 +187,10 @@ template <class Tiles>
 void tiled_backward(const KernelContext& c, const Heads& h) {
   const Operand &d_o = c.input(0), &q = c.input(1), &k = c.input(2), &v = c.input(3), &o = c.input(4),
                 &lse = c.input(5), &cu = c.input(6), &dq = c.output(0), &dk = c.output(1), &dv = c.output(2);
-  const int64_t tile = h.dim <= 128 ? 64 : 32, documents = cu.rows - 1;
+  const int64_t documents = cu.rows - 1;
+  const TileSize size = Tiles::backward_size(h.dim);
   using T = typename Tiles::Element;
-  const Tiling t(h, tile, tile, Tiles::kUnit);
+  const Tiling t(h, size.rows, size.keys, Tiles::kUnit);
   const auto document_of = [&](int64_t i) {
     const int64_t begin = cu.as<int32_t>()[i];
     return Document{begin, cu.as<int32_t>()[i + 1] - begin, begin, 0};

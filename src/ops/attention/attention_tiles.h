@@ -171,6 +171,11 @@ struct PackedSize {
   int64_t length, columns;
 };
 
+// The most query rows of a block and the keys of a tile: what fits a thread's scratch and its caches.
+struct TileSize {
+  int64_t rows, keys;
+};
+
 // Tiles of floats. T is what lies in the tensors.
 template <class T>
 struct FloatTiles {
@@ -178,6 +183,11 @@ struct FloatTiles {
   using Word = float;
   static constexpr int64_t kUnit = 16;    // sizes of buffers are multiples of it
   static constexpr bool kRounds = false;  // computed tiles, and rows that are reduced, are used in place
+
+  SERVAL_INLINE static TileSize forward_size(int64_t dim) { return {dim <= 128 ? 96 : 40, 64}; }
+  SERVAL_INLINE static TileSize backward_size(int64_t dim) {
+    return dim <= 128 ? TileSize{64, 64} : TileSize{32, 32};
+  }
 
   // Rows of `size` elements as B: `pack_across` reduces over the elements, `pack_reduce` over the rows.
   // `spare` has room for them all.

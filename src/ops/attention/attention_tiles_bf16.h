@@ -7,8 +7,8 @@ namespace serval::SERVAL_ISA {
 namespace {
 
 SERVAL_INLINE void copy_row(const BFloat16* source, int64_t size, int64_t padded, uint16_t* target) {
-  __builtin_memcpy(target, source, static_cast<size_t>(size) * 2);
-  for (int64_t i = size; i < padded; ++i) target[i] = 0;
+  for (int64_t i = 0; i < padded; i += 32)
+    _mm512_storeu_si512(target + i, _mm512_maskz_loadu_epi16(lanes32(size - i), source + i));
 }
 
 SERVAL_INLINE void store_computed(uint16_t* target, Vec x) {
@@ -21,6 +21,13 @@ struct Bf16Tiles {
   using Word = uint16_t;
   static constexpr int64_t kUnit = 32;
   static constexpr bool kRounds = true;
+
+  SERVAL_INLINE static TileSize forward_size(int64_t dim) {
+    return dim <= 128 ? TileSize{128, 128} : TileSize{64, 64};
+  }
+  SERVAL_INLINE static TileSize backward_size(int64_t dim) {
+    return dim <= 128 ? TileSize{64, 128} : TileSize{64, 64};
+  }
 
   Unit unit;
 
