@@ -97,6 +97,10 @@ Grid grid_of(int64_t threads, int64_t row_panels, int64_t column_panels) {
   return best;
 }
 
+// Up to so much each thread packs all that it needs for itself: cheaper than waiting for the others and
+// fetching it from their caches.
+constexpr int64_t kPackedApart = int64_t{1} << 20;
+
 struct Range {
   int64_t begin, end;
 };
@@ -132,51 +136,67 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
                 length_blocks = ceil_div(args.k, cuts.length);
   const int64_t row_panels = cuts.rows / kBf16Panel, column_panels = cuts.columns / kBf16Panel;
   const int64_t panel_bytes = cuts.length * kBf16Panel * 2;
-  const int64_t sums_bytes = length_blocks > 1 ? cuts.rows * cuts.columns * 4 : 0;
-  static thread_local Scratch scratch;
-  char* const packed_a =
-      static_cast<char*>(scratch.at_least((row_panels + column_panels) * panel_bytes + sums_bytes));
-  char* const packed_b = packed_a + row_panels * panel_bytes;
-  float* const sums =
-      length_blocks > 1 ? reinterpret_cast<float*>(packed_b + column_panels * panel_bytes) : nullptr;
+  const int64_t packed_bytes = (row_panels + column_panels) * panel_bytes;
   const Grid grid = grid_of(threads, row_panels, column_panels);
+  const int64_t blocks = row_blocks * column_blocks * length_blocks;
 
+  const auto block_at = [&](int64_t step, char* packed) {
+    const int64_t l = step % length_blocks, c = step / length_blocks % column_blocks,
+                  r = step / length_blocks / column_blocks;
+    const int64_t row = r * cuts.rows, column = c * cuts.columns, k = l * cuts.length;
+    char* const packed_b = packed + row_panels * panel_bytes;
+    Bf16Block block;
+    block.length = std::min(cuts.length, args.k - k);
+    block.chunks = ceil_div(block.length, kBf16Chunk);
+    block.a =
+        operand(args.a, args.a_stride, args.a_transposed, row, k, std::min(cuts.rows, args.m - row), packed);
+    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
+                      std::min(cuts.columns, args.n - column), packed_b);
+    block.pass_panels = cuts.pass_panels;
+    block.direct = reads_a_in_place(args);
+    block.first = l == 0, block.last = l + 1 == length_blocks;
+    block.sums =
+        length_blocks > 1 ? reinterpret_cast<float*>(packed_b + column_panels * panel_bytes) : nullptr;
+    block.transposed = transposed, block.row = row, block.column = column;
+    return block;
+  };
+  // The panels of one part of the grid.
+  const auto rows_of = [&](const Bf16Block& block, int64_t part) {
+    return part_of({0, ceil_div(block.a.lines, kBf16Panel)}, part / grid.columns, grid.rows);
+  };
+  const auto columns_of = [&](const Bf16Block& block, int64_t part) {
+    return part_of({0, ceil_div(block.b.lines, kBf16Panel)}, part % grid.columns, grid.columns);
+  };
+
+  static thread_local Scratch scratch;
+  if (blocks == 1 && packed_bytes <= kPackedApart) {
+    return parallel_phases(grid.rows * grid.columns, 1, [&](int64_t, int64_t part) {
+      const Bf16Block block = block_at(0, static_cast<char*>(scratch.at_least(packed_bytes)));
+      const Range rows = rows_of(block, part), columns = columns_of(block, part);
+      use.pack_a(block, rows.begin, rows.end);
+      use.pack_b(block, columns.begin, columns.end);
+      use.multiply(args, block, rows.begin, rows.end, columns.begin, columns.end);
+    });
+  }
   // A phase packs or multiplies one block; the blocks along k follow each other, then those along the
   // columns.
-  parallel_phases(grid.rows * grid.columns, 2 * row_blocks * column_blocks * length_blocks,
-                  [&](int64_t phase, int64_t part) {
-                    const int64_t step = phase / 2, l = step % length_blocks,
-                                  c = step / length_blocks % column_blocks,
-                                  r = step / length_blocks / column_blocks;
-                    const int64_t row = r * cuts.rows, column = c * cuts.columns, k = l * cuts.length;
-                    Bf16Block block;
-                    block.length = std::min(cuts.length, args.k - k);
-                    block.chunks = ceil_div(block.length, kBf16Chunk);
-                    block.a = operand(args.a, args.a_stride, args.a_transposed, row, k,
-                                      std::min(cuts.rows, args.m - row), packed_a);
-                    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
-                                      std::min(cuts.columns, args.n - column), packed_b);
-                    block.pass_panels = cuts.pass_panels;
-                    block.direct = reads_a_in_place(args);
-                    block.first = l == 0, block.last = l + 1 == length_blocks;
-                    block.sums = sums, block.transposed = transposed;
-                    block.row = row, block.column = column;
-                    const int64_t i = part / grid.columns, j = part % grid.columns;
-                    const Range rows = part_of({0, ceil_div(block.a.lines, kBf16Panel)}, i, grid.rows),
-                                columns = part_of({0, ceil_div(block.b.lines, kBf16Panel)}, j, grid.columns);
-                    if (phase % 2 == 1)
-                      return use.multiply(args, block, rows.begin, rows.end, columns.begin, columns.end);
-                    // What is packed already stays: A while only the columns change, B while only the rows
-                    // do.
-                    if (length_blocks > 1 || c == 0) {
-                      const Range mine = part_of(rows, j, grid.columns);
-                      use.pack_a(block, mine.begin, mine.end);
-                    }
-                    if (length_blocks > 1 || column_blocks > 1 || r == 0) {
-                      const Range mine = part_of(columns, i, grid.rows);
-                      use.pack_b(block, mine.begin, mine.end);
-                    }
-                  });
+  const int64_t sums_bytes = length_blocks > 1 ? cuts.rows * cuts.columns * 4 : 0;
+  char* const packed = static_cast<char*>(scratch.at_least(packed_bytes + sums_bytes));
+  parallel_phases(grid.rows * grid.columns, 2 * blocks, [&](int64_t phase, int64_t part) {
+    const int64_t step = phase / 2;
+    const Bf16Block block = block_at(step, packed);
+    const Range rows = rows_of(block, part), columns = columns_of(block, part);
+    if (phase % 2 == 1) return use.multiply(args, block, rows.begin, rows.end, columns.begin, columns.end);
+    // What is packed already stays: A while only the columns change, B while only the rows do.
+    if (length_blocks > 1 || step % column_blocks == 0) {
+      const Range mine = part_of(rows, part % grid.columns, grid.columns);
+      use.pack_a(block, mine.begin, mine.end);
+    }
+    if (length_blocks > 1 || column_blocks > 1 || step == 0) {
+      const Range mine = part_of(columns, part / grid.columns, grid.rows);
+      use.pack_b(block, mine.begin, mine.end);
+    }
+  });
 }
 
 }  // namespace serval

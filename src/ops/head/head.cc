@@ -22,8 +22,9 @@ void set_head_chunk_rows_for_tests(int64_t rows) {
 
 int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
   if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
-  const int64_t fitting = (int64_t{96} << 20) / (4 * vocab_size) / 16 * 16;
-  return std::max<int64_t>(1, std::min(rows, std::max<int64_t>(16, fitting)));
+  const int64_t fitting = std::max<int64_t>(16, (int64_t{192} << 20) / (4 * vocab_size) / 16 * 16);
+  const int64_t chunks = std::max<int64_t>(1, (rows + fitting - 1) / fitting);
+  return std::max<int64_t>(1, std::min(rows, ((rows + chunks - 1) / chunks + 15) / 16 * 16));
 }
 
 int64_t head_cuda_chunk_rows(int64_t vocab_size, int64_t rows, DType dtype) {

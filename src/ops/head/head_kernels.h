@@ -6,7 +6,8 @@
 
 namespace serval {
 
-// Rows of one chunk: as many as 96 MiB of f32 logits hold, at least 16; few chunks read the weight few times.
+// Rows of one chunk, all of like size: at most what 192 MiB of f32 logits hold, at least 16; few chunks read
+// the weight few times.
 int64_t head_chunk_rows(int64_t vocab_size, int64_t rows);
 // For tests of the chunks' borders: this many rows a chunk; 0: the rule above again.
 void set_head_chunk_rows_for_tests(int64_t rows);
