@@ -69,7 +69,7 @@ void measure(const Problem& s, double product_rate) {
   Tensor dq(s.tokens, wide, s.dtype), dk(s.tokens, narrow, s.dtype), dv(s.tokens, narrow, s.dtype);
   Tensor cu(documents + 1, 1, DType::i32);
   for (int64_t i = 0; i <= documents; ++i) cu.operand.as<int32_t>()[i] = static_cast<int32_t>(i * s.document);
-  std::vector<float> workspace(static_cast<size_t>(s.tokens * s.heads * (s.dim + 32) + 64));
+  std::vector<float> workspace(static_cast<size_t>((s.tokens + 4) * s.heads * (2 * s.dim + 64)));
   const Attributes attributes{{"heads", s.heads},
                               {"kv_heads", s.kv_heads},
                               {"head_dim", s.dim},

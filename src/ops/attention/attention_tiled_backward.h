@@ -13,8 +13,9 @@ struct Backward {
   using Word = typename Tiles::Word;
   const Tiling& t;
   const Operand &d_o, &q, &k, &v, &lse, &dq, &dk, &dv;
-  float* delta;   // [tokens, query heads]: D
-  float* dq_sum;  // one row of `dim` floats for each stacked query row
+  float* delta;                  // [tokens, query heads]: D
+  Word *stacked_q, *stacked_do;  // where tiles round: q and dO, block after block, a row for each stacked row
+  float* dq_sum;                 // the same rows of dQ
   int64_t capacity;
 
   // The operands of one tile, in a thread's scratch.
@@ -32,7 +33,8 @@ struct Backward {
     Buffers x;
     x.keys_across = scratch.take<Word>(key_words), x.values_across = scratch.take<Word>(key_words);
     x.key_rows = scratch.take<Word>(key_words);
-    x.queries = scratch.take<Word>(query_words), x.grads = scratch.take<Word>(query_words);
+    x.queries = scratch.take<Word>(Tiles::kRounds ? 0 : query_words);
+    x.grads = scratch.take<Word>(Tiles::kRounds ? 0 : query_words);
     x.products_p = scratch.take<float>(tile), x.products_ds = scratch.take<float>(tile);
     x.query_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
     x.grad_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
@@ -46,6 +48,15 @@ struct Backward {
     return x;
   }
 
+  // The first row of a block among all stacked rows.
+  SERVAL_INLINE int64_t stacked_row(const Document& d, const QueryBlock& b) const {
+    return b.head * capacity + (d.begin + b.first) * b.heads;
+  }
+  void stack(const Document& d, const QueryBlock& b) const {
+    copy_queries<T>(q, t, d, b, stacked_q + stacked_row(d, b) * t.dim);
+    copy_queries<T>(d_o, t, d, b, stacked_do + stacked_row(d, b) * t.dim);
+  }
+
   SERVAL_INLINE void load_keys(Tiles& tiles, const Document& d, int64_t tile, int64_t kv, Buffers& x) const {
     const int64_t begin = tile * t.keys, left = d.tokens - begin, count = left < t.keys ? left : t.keys;
     const T* const key = k.row<T>(d.key_begin + begin) + kv * t.h.dim;
@@ -56,8 +67,12 @@ struct Backward {
   }
   SERVAL_INLINE void load_queries(Tiles& tiles, const Document& d, const QueryBlock& b, bool reduce,
                                   Buffers& x) const {
-    copy_queries<T>(q, t, d, b, x.queries);
-    copy_queries<T>(d_o, t, d, b, x.grads);
+    if constexpr (Tiles::kRounds) {
+      x.queries = stacked_q + stacked_row(d, b) * t.dim, x.grads = stacked_do + stacked_row(d, b) * t.dim;
+    } else {
+      copy_queries<T>(q, t, d, b, x.queries);
+      copy_queries<T>(d_o, t, d, b, x.grads);
+    }
     if (!reduce) return;
     x.query_reduce = tiles.pack_rows(x.queries, b.rows(), t.queries_reduced(), x.query_rows);
     x.grad_reduce = tiles.pack_rows(x.grads, b.rows(), t.queries_reduced(), x.grad_rows);
@@ -100,7 +115,7 @@ struct Backward {
   }
 
   SERVAL_INLINE float* dq_rows(const Document& d, const QueryBlock& b) const {
-    return dq_sum + (b.head * capacity + (d.begin + b.first) * b.heads) * t.dim;
+    return dq_sum + stacked_row(d, b) * t.dim;
   }
   // The rows of another block may follow those of this one.
   SERVAL_INLINE void add_dq(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t tile,
@@ -196,15 +211,26 @@ void tiled_backward(const KernelContext& c, const Heads& h) {
     return Document{begin, cu.as<int32_t>()[i + 1] - begin, begin, 0};
   };
   if (documents < 1) return;
-  float* const delta = static_cast<float*>(c.workspace);
   const int64_t tokens = cu.as<int32_t>()[documents];
+  float* const delta = static_cast<float*>(c.workspace);
   float* const dq_sum = delta + (tokens * h.q + 15) / 16 * 16;
+  using Word = typename Tiles::Word;
+  Word* const stacked_q = reinterpret_cast<Word*>(dq_sum + (dq ? tokens * h.q * t.dim : 0));
+  Word* const stacked_do = stacked_q + (tokens * h.q + 32) * t.dim;
   parallel_for(0, tokens, 16, [&](int64_t from, int64_t to) {
     for (int64_t row = from; row < to; ++row)
       for (int64_t head = 0; head < h.q; ++head)
         delta[row * h.q + head] = dot<T>(d_o.row<T>(row) + head * h.dim, o.row<T>(row) + head * h.dim, h.dim);
   });
-  const Backward<Tiles> backward{t, d_o, q, k, v, lse, dq, dk, dv, delta, dq_sum, tokens};
+  const Backward<Tiles> backward{t,  d_o, q,     k,         v,          lse,    dq,
+                                 dk, dv,  delta, stacked_q, stacked_do, dq_sum, tokens};
+  if constexpr (Tiles::kRounds)
+    for_items<Tiles>(
+        documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
+        [&](const Document& d, int64_t item, Tiles&, Scratch) {
+          const int64_t kv = item % h.kv, part = item / h.kv % t.parts;
+          backward.stack(d, query_block(t, d, item / h.kv / t.parts, kv, part));
+        });
   if (dq && (dk || dv) && enough_heads(h, documents, document_of)) {
     for_items<Tiles>(
         documents, document_of, [&](const Document& d) { return d.tokens > 0 ? h.kv : 0; },
