@@ -79,6 +79,26 @@ INSTANTIATE_TEST_SUITE_P(All, TokenizerFixture,
                                            "tokenizer_metaspace_first", "tokenizer_metaspace_always",
                                            "tokenizer_bert", "tokenizer_words", "tokenizer_suffix"));
 
+TEST(Tokenizer, RandomFilesAreReadAsTheReferenceReadsThem) {
+  const Json data = read_fixture("tokenizer_random");
+  for (const Json& file : data.at("files").as_array()) {
+    SCOPED_TRACE(file.at("tokenizer").dump());
+    const Tokenizer tokenizer = load(file.at("tokenizer"));
+    for (const Json& expected : file.at("cases").as_array()) {
+      const std::string& text = expected.at("text").as_string();
+      SCOPED_TRACE(json_quote(text));
+      const Encoding encoding = tokenizer.encode(text);
+      EXPECT_EQ(encoding.ids, ids_of(expected.at("ids")));
+      EXPECT_EQ(encoding.spans, spans_of(expected.at("spans")));
+      EXPECT_EQ(tokenizer.encode(text, {.add_special_tokens = false}).ids, ids_of(expected.at("plain")));
+      EXPECT_EQ(tokenizer.decode(encoding.ids), expected.at("decoded").as_string());
+      if (expected.at("skipped").is_string()) {
+        EXPECT_EQ(tokenizer.decode(encoding.ids, true), expected.at("skipped").as_string());
+      }
+    }
+  }
+}
+
 class PartsFixture : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PartsFixture, PreTokenizersCutAsTheReference) {
@@ -137,7 +157,10 @@ TEST(Regex, RewritesOniguruma) {
   EXPECT_TRUE(starts_with(translate_oniguruma(R"([\p{^Lu}a])", ""), R"([\x{0}-\x{40}\x{5B}-)"));
   EXPECT_EQ(translate_oniguruma(R"(\u{1F600}\u00e9)", ""), R"(\x{1F600}\x{00e9})");
   EXPECT_EQ(translate_oniguruma(R"([^(a|[.,])])", ""), R"([^(a|.,)])");
-  EXPECT_THROW(translate_oniguruma("[a&&b]", "here"), UserError);
+  EXPECT_EQ(translate_oniguruma("[ac&&[^b]]", ""), "(?>(?=[^b])(?>[ac]))");
+  EXPECT_EQ(translate_oniguruma("[^a[^b]c]", ""), "(?>(?!(?>[ac]|[^b]))(?s:.))");
+  EXPECT_EQ(translate_oniguruma("(a(?i)b|c)d(?m).", ""), "(a(?i:b|c))d(?s:.)");
+  EXPECT_THROW(translate_oniguruma("[a&&b", "here"), UserError);
   EXPECT_THROW(Pattern::regex("(", "here"), UserError);
 }
 

@@ -44,6 +44,9 @@ int32_t AddedTokens::Tree::longest(std::string_view text, size_t at, size_t& end
 
 void AddedTokens::add(AddedToken token) {
   if (token.content.empty()) return;
+  // What was special once stays so.
+  if (token.special) special_contents_.insert(token.content);
+  token.special = special_contents_.contains(token.content);
   id_end_ = std::max(id_end_, int64_t{token.id} + 1);
   index_of_id_[token.id] = tokens_.size();
   index_of_content_[token.content] = tokens_.size();
@@ -51,7 +54,12 @@ void AddedTokens::add(AddedToken token) {
 }
 
 void AddedTokens::finish(const Normalizer* normalizer) {
-  for (size_t i = 0; i < tokens_.size(); ++i) {
+  // Where normalizing makes two the same, the last one counts, and a special one before any other.
+  std::vector<size_t> order;
+  for (const bool special : {false, true})
+    for (size_t i = 0; i < tokens_.size(); ++i)
+      if (tokens_[i].special == special) order.push_back(i);
+  for (const size_t i : order) {
     const AddedToken& token = tokens_[i];
     if (index_of_id_.at(token.id) != i) continue;  // a later token took its id
     if (!token.normalized) {
@@ -76,6 +84,10 @@ const AddedToken* AddedTokens::find(int32_t id) const {
 int32_t AddedTokens::id_of(std::string_view content) const {
   const auto found = index_of_content_.find(std::string(content));
   return found == index_of_content_.end() ? -1 : tokens_[found->second].id;
+}
+
+bool AddedTokens::is_skipped(const AddedToken& token) const {
+  return token.special || special_contents_.contains(std::string(decoded_text(token)));
 }
 
 std::string_view AddedTokens::decoded_text(const AddedToken& token) const {
@@ -110,6 +122,7 @@ void AddedTokens::split(Pieces& pieces, const Tree& tree, bool special) const {
       }
       if (token.lstrip) {
         // Spaces that the token before took along are not taken twice.
+        begin = std::max(begin, done);
         while (begin > done && is_space(last_character(text.substr(0, begin)))) do
             --begin;
           while (is_continuation(text[begin]));

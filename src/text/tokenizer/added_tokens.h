@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "text/tokenizer/normalizer.h"
@@ -35,6 +36,8 @@ class AddedTokens {
   int32_t id_of(std::string_view content) const;  // or -1
   // What decoders see: the normalized form of a token that is looked for in that form.
   std::string_view decoded_text(const AddedToken& token) const;
+  // Special, or what decoders see is the content of a special token.
+  bool is_skipped(const AddedToken& token) const;
   int64_t id_end() const { return id_end_; }
 
   void split_raw(Pieces& pieces, bool special) const { split(pieces, raw_, special); }
@@ -56,6 +59,7 @@ class AddedTokens {
   std::vector<AddedToken> tokens_;
   std::unordered_map<int32_t, size_t> index_of_id_;
   std::unordered_map<std::string, size_t> index_of_content_;
+  std::unordered_set<std::string> special_contents_;
   std::unordered_map<int32_t, std::string> normalized_text_;  // by id, where it differs from the content
   Tree raw_, normalized_;
   int64_t id_end_ = 0;

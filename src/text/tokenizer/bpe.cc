@@ -74,7 +74,11 @@ BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
     const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
     fallback_id_.push_back(vocabulary_.find(std::string_view(name, sizeof name)));
   }
-  cuts_at_marks_ = reads_whole_words && vocabulary_.find(kMark) >= 0;
+  // A character that is dropped moves the spans of all that follow in its piece.
+  const bool drops_characters =
+      options_.unk_token.empty() &&
+      !(options_.byte_fallback && std::count(fallback_id_.begin(), fallback_id_.end(), -1) == 0);
+  cuts_at_marks_ = reads_whole_words && !drops_characters && vocabulary_.find(kMark) >= 0;
   whole_ = std::make_unique<std::atomic<Whole>[]>(static_cast<size_t>(vocabulary_.id_end()));
   reserve_merges(0);
 }

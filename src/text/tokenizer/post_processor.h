@@ -1,7 +1,7 @@
 // The "post_processor" section of a tokenizer.json: special tokens around the text, and trimmed spans.
 //
 //   std::unique_ptr<PostProcessor> post = make_post_processor(json.at("post_processor"), where);
-//   post->apply(input, tokens, /*add_special_tokens=*/true);
+//   post->apply(input, tokens, /*add_special_tokens=*/true);   // tokens.list grows
 #pragma once
 #include <memory>
 #include <optional>
@@ -21,11 +21,17 @@ struct PlacedToken {
   std::string_view text;  // as the vocabulary spells it, or the stretch of text that an added token took
 };
 
+// All tokens of a text. A template leaves them in parts, each of which the next processor of a sequence takes
+// for a text of its own, as the reference does.
+struct PlacedTokens {
+  std::vector<PlacedToken> list;
+  std::vector<size_t> part_ends;  // in list; of one part alone it may be empty
+};
+
 class PostProcessor : public JsonPart {
  public:
   virtual ~PostProcessor() = default;
-  virtual void apply(std::string_view input, std::vector<PlacedToken>& tokens,
-                     bool add_special_tokens) const = 0;
+  virtual void apply(std::string_view input, PlacedTokens& tokens, bool add_special_tokens) const = 0;
   virtual bool reads_text() const { return false; }  // needs the tokens' texts, else they may be empty
 };
 

@@ -3,6 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/error.h"
 #include "text/tokenizer/characters.h"
 #include "text/tokenizer/regex_class.h"
@@ -13,6 +16,7 @@ namespace {
 constexpr size_t kMaxPatternBytes = 64 << 10;
 constexpr uint32_t kMatchLimit = 10'000'000;
 constexpr size_t kJitStackBytes = 1 << 20;
+constexpr int kMaxClassDepth = 50;
 
 // What PCRE2 needs for a match besides the pattern; any pattern may use it, so each thread keeps one.
 struct MatchScratch {
@@ -54,16 +58,9 @@ class Translator {
         atom_ = out_.size();
         escape(/*in_class=*/false);
       } else if (c == '(') {
-        groups_.push_back(out_.size());
-        copy(1);
-        // The head of a group is no atom: "(?<name>", "(?=", "(?i:".
-        if (at_ < source_.size() && source_[at_] == '?') copy(1);
+        open_group();
       } else if (c == ')') {
-        if (!groups_.empty()) {
-          atom_ = groups_.back();
-          groups_.pop_back();
-        }
-        copy(1);
+        close_group();
       } else if (c == '{') {
         interval();
       } else {
@@ -71,10 +68,59 @@ class Translator {
         copy(1);
       }
     }
+    out_ += open_options_;
     return std::move(out_);
   }
 
  private:
+  struct Group {
+    size_t begin;
+    std::string options;  // open_options_ outside
+  };
+
+  void open_group() {
+    // "(?i)" holds to the end of the group around it, alternatives included: "(?i:...)". "m" is what PCRE2
+    // calls "s".
+    const size_t end = source_.find_first_not_of("imx-", at_ + 2);
+    if (source_.substr(at_, 2) == "(?" && end != std::string_view::npos && end > at_ + 2 &&
+        (source_[end] == ':' || source_[end] == ')')) {
+      std::string options(source_.substr(at_, end - at_));
+      std::replace(options.begin(), options.end(), 'm', 's');
+      const size_t begin = out_.size();
+      out_ += options + ":";
+      if (source_[end] == ')') {
+        // Behind a comment of "(?x)" only a line's end closes a group.
+        open_options_ += options.find('x') == std::string::npos ? ")" : "\n)";
+      } else {
+        groups_.push_back({begin, std::exchange(open_options_, {})});
+      }
+      at_ = end + 1;
+      return;
+    }
+    groups_.push_back({out_.size(), std::exchange(open_options_, {})});
+    copy(1);
+    // The head of a group is no atom: "(?<name>", "(?=".
+    if (at_ < source_.size() && source_[at_] == '?') copy(1);
+  }
+
+  void close_group() {
+    out_ += std::exchange(open_options_, {});
+    if (!groups_.empty()) {
+      atom_ = groups_.back().begin;
+      open_options_ = std::move(groups_.back().options);
+      groups_.pop_back();
+    }
+    copy(1);
+  }
+
+  // \b and \B, whose words are those of \w.
+  void word_boundary(bool negated) {
+    at_ += 2;
+    const std::string word = "[" + regex_members(RegexClass{.flag = unicode::kRegexWord}, false) + "]";
+    out_ += negated ? fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word)
+                    : fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word);
+  }
+
   [[noreturn]] void refuse(const char* what) const {
     fail("{}: the regular expression '{}' uses {}, which is not supported", where_, source_, what);
   }
@@ -115,6 +161,14 @@ class Translator {
         return put_flag(unicode::kPosixXdigit, kind == 'H');
       case 'u':
         return code_point();
+      case 'b':
+      case 'B':
+        if (!in_class) return word_boundary(kind == 'B');
+        return copy(2);
+      case 'v':
+        at_ += 2;
+        out_ += "\\x{B}";
+        return;
       case 'p':
       case 'P':
         if (source_.substr(at_ + 2, 1) == "{" && property(in_class)) return;
@@ -162,42 +216,90 @@ class Translator {
     out_ += "\\x{" + digits + "}";
   }
 
-  // A class inside a class is a union: its members are written into the outer one.
-  void character_class() {
-    copy(1);
-    if (at_ < source_.size() && source_[at_] == '^') copy(1);
+  // A bracket expression: the characters that every segment (between "&&") has. A segment is a union.
+  struct Bracket {
+    struct Segment {
+      std::string members;                  // of a plain bracket expression of PCRE2
+      std::vector<std::string> characters;  // expressions that match one character each
+    };
+    bool negated = false;
+    std::vector<Segment> segments{1};
+    bool is_plain() const { return segments.size() == 1 && segments[0].characters.empty(); }
+  };
+
+  void character_class() { out_ += expression_of(bracket()); }
+
+  Bracket bracket() {
+    if (++depth_ > kMaxClassDepth) refuse("too many classes inside each other");
+    Bracket result;
+    std::string outer = std::exchange(out_, {});  // members are written to out_
+    ++at_;
+    if (at_ < source_.size() && source_[at_] == '^') {
+      result.negated = true;
+      ++at_;
+    }
     if (at_ < source_.size() && source_[at_] == ']') {
       out_ += "\\]";
       ++at_;
     }
-    int depth = 1;
-    while (at_ < source_.size()) {
+    while (true) {
+      if (at_ >= source_.size()) refuse("an unfinished class");
       const char c = source_[at_];
       if (c == '\\') {
         escape(/*in_class=*/true);
-      } else if (c == '[' && source_.substr(at_, 2) == "[:") {
-        const size_t close = source_.find(":]", at_);
-        if (close == std::string_view::npos) refuse("an unfinished [:class:]");
-        std::string_view name = source_.substr(at_ + 2, close - at_ - 2);
-        const bool negated = !name.empty() && name[0] == '^';
-        if (negated) name.remove_prefix(1);
-        const std::optional<RegexClass> members = regex_property(name);
-        if (!members || members->flag == 0) refuse("an unknown [:class:]");
-        put_class(*members, negated, /*in_class=*/true);
-        at_ = close + 2;
+      } else if (source_.substr(at_, 2) == "[:" && source_.find(":]", at_) != std::string_view::npos) {
+        posix_class();
       } else if (c == '[') {
-        if (source_.substr(at_, 2) == "[^") refuse("a negated class inside a class");
-        ++depth;
-        ++at_;
+        const Bracket inner = bracket();
+        if (inner.is_plain() && !inner.negated) {
+          out_ += inner.segments[0].members;
+        } else {
+          result.segments.back().characters.push_back(expression_of(inner));
+        }
       } else if (c == ']') {
-        if (--depth == 0) return copy(1);
         ++at_;
+        break;
       } else if (source_.substr(at_, 2) == "&&") {
-        refuse("an intersection of classes (&&)");
+        result.segments.back().members = std::exchange(out_, {});
+        result.segments.emplace_back();
+        at_ += 2;
       } else {
         copy(1);
       }
     }
+    result.segments.back().members = std::exchange(out_, std::move(outer));
+    --depth_;
+    return result;
+  }
+
+  void posix_class() {
+    const size_t close = source_.find(":]", at_);
+    std::string_view name = source_.substr(at_ + 2, close - at_ - 2);
+    const bool negated = !name.empty() && name[0] == '^';
+    if (negated) name.remove_prefix(1);
+    const std::optional<RegexClass> members = regex_property(name);
+    if (!members || members->flag == 0) refuse("an unknown [:class:]");
+    put_class(*members, negated, /*in_class=*/true);
+    at_ = close + 2;
+  }
+
+  // PCRE2 knows neither "&&" nor a negated class inside a class. Atomic groups, because each holds one
+  // character: trying another alternative for it would find nothing new.
+  static std::string expression_of(const Bracket& bracket) {
+    if (bracket.is_plain()) {
+      const std::string& members = bracket.segments[0].members;
+      if (members.empty()) return bracket.negated ? "(?s:.)" : "(?!)";
+      return (bracket.negated ? "[^" : "[") + members + "]";
+    }
+    std::string all;
+    for (size_t i = bracket.segments.size(); i-- > 0;) {
+      const Bracket::Segment& segment = bracket.segments[i];
+      std::string any = segment.members.empty() ? std::string() : "[" + segment.members + "]";
+      for (const std::string& character : segment.characters) any += (any.empty() ? "" : "|") + character;
+      if (any.empty()) any = "(?!)";
+      all += (i > 0 ? "(?=" : "(?>") + any + ")";
+    }
+    return bracket.negated ? "(?>(?!" + all + ")(?s:.))" : "(?>" + all + ")";
   }
 
   // "x{1,3}+" repeats the interval in Oniguruma; PCRE2 would read a possessive quantifier.
@@ -224,7 +326,9 @@ class Translator {
   size_t at_ = 0;
   std::string out_;
   size_t atom_ = 0;  // where the last thing that a quantifier could apply to starts in out_
-  std::vector<size_t> groups_;
+  std::vector<Group> groups_;
+  std::string open_options_;  // closes what stands for "(?i)" in the innermost group
+  int depth_ = 0;
 };
 
 }  // namespace
@@ -296,6 +400,7 @@ Pattern Pattern::from_json(const Json& value, const std::string& where) {
 
 template <class OnMatch>
 void Pattern::for_each_match(std::string_view text, const OnMatch& on_match) const {
+  if (text.empty()) return;  // not even an empty match, as in the reference
   if (word_end_ != nullptr) {
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = word_end_(text, begin);

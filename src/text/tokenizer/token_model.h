@@ -43,6 +43,8 @@ class TokenModel {
   virtual bool reads_bytes() const { return false; }
   // Appends the "model" section of a tokenizer.json.
   virtual void write_json(std::string& out, const ModelJsonOptions& options) const = 0;
+  // The token that is spelled as the text it stands for, not as in the vocabulary; -1: none.
+  virtual int32_t surface_id() const { return -1; }
 };
 
 }  // namespace serval

@@ -50,6 +50,7 @@ void TokenTable::add(std::string_view text, int32_t id) {
   if (slots_.size() < (entries_.size() + 1) * 2)
     rehash(std::bit_ceil(std::max<size_t>(16, slots_.size() * 2)));
   SERVAL_CHECK(text.size() <= std::numeric_limits<uint32_t>::max());
+  ++added_;
   const uint32_t hash = hash_of(text);
   Slot& slot = slots_[slot_of(text, hash)];
   if (slot.entry < 0) {

@@ -25,6 +25,7 @@ class TokenTable {
   void find_many(std::span<const std::string_view> texts, std::span<int32_t> ids) const;
   std::string_view text(int32_t id) const;
   bool has_id(int32_t id) const;
+  int64_t size() const { return added_; }                                       // tokens that were added
   int64_t id_end() const { return static_cast<int64_t>(entry_of_id_.size()); }  // largest id + 1
   size_t longest() const { return longest_; }                                   // bytes
 
@@ -49,6 +50,7 @@ class TokenTable {
   std::vector<Slot> slots_;
   std::vector<int32_t> entry_of_id_;  // or -1
   size_t longest_ = 0;
+  int64_t added_ = 0;
 };
 
 }  // namespace serval

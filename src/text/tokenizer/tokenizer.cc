@@ -114,7 +114,11 @@ class Tokenizer::Impl::WordReader {
     } else {
       span = {offset + static_cast<int32_t>(begin), offset + static_cast<int32_t>(end)};
     }
-    tokens_.push_back({token.id, span, texts_ ? vocabulary_.text(token.id) : std::string_view()});
+    std::string_view text;
+    if (texts_)
+      text = token.id == model_.surface_id() ? piece.text.substr(begin, end - begin)
+                                             : vocabulary_.text(token.id);
+    tokens_.push_back({token.id, span, text});
   }
 
   const TokenModel& model_;
@@ -175,14 +179,15 @@ Tokenizer Tokenizer::from_parts(TokenizerParts parts) {
 Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   struct Scratch {
     Pieces pieces;
-    std::vector<PlacedToken> tokens;
+    PlacedTokens tokens;
   };
   thread_local Scratch scratch;
   const ValidUtf8 valid(text);
   Pieces& pieces = scratch.pieces;
-  std::vector<PlacedToken>& tokens = scratch.tokens;
+  std::vector<PlacedToken>& tokens = scratch.tokens.list;
   pieces.reset(valid.text());
   tokens.clear();
+  scratch.tokens.part_ends.clear();
   impl_->added.split_raw(pieces, options.parse_special_tokens);
   if (impl_->parts.normalizer != nullptr)
     pieces.split_each([&](const Piece& piece, std::vector<Piece>& out) {
@@ -196,7 +201,7 @@ Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) 
     if (scan.word_end == nullptr) impl_->parts.pre_tokenizer->apply(pieces);
   }
   Impl::WordReader(*impl_, pieces, tokens).read(scan);
-  impl_->parts.post_processor->apply(valid.text(), tokens, options.add_special_tokens);
+  impl_->parts.post_processor->apply(valid.text(), scratch.tokens, options.add_special_tokens);
   Encoding encoding;
   encoding.ids.resize(tokens.size());
   encoding.spans.resize(tokens.size());
@@ -229,7 +234,8 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   tokens.reserve(ids.size());
   for (const int32_t id : ids) {
     if (const AddedToken* added = impl_->added.find(id)) {
-      if (!(skip_special_tokens && added->special)) tokens.emplace_back(impl_->added.decoded_text(*added));
+      if (!(skip_special_tokens && impl_->added.is_skipped(*added)))
+        tokens.emplace_back(impl_->added.decoded_text(*added));
     } else if (impl_->parts.model->vocabulary().has_id(id)) {
       tokens.emplace_back(impl_->parts.model->vocabulary().text(id));
     }

@@ -2,6 +2,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -25,6 +26,30 @@ AddedToken read_added_token(const Json& value, const std::string& where) {
   token.normalized = flag(value, "normalized");
   token.special = flag(value, "special");
   return token;
+}
+
+// The package numbers added tokens itself: those of the vocabulary have its ids, the others follow in the
+// order of the file.
+void number_added_tokens(TokenizerParts& parts) {
+  const TokenTable& vocabulary = parts.model->vocabulary();
+  std::unordered_map<std::string_view, int32_t> known;
+  int64_t next = vocabulary.size();
+  std::vector<std::string> changed;
+  for (AddedToken& token : parts.added_tokens) {
+    if (token.content.empty()) continue;
+    int64_t id = vocabulary.find(token.content);
+    if (const auto before = known.find(token.content); before != known.end()) id = before->second;
+    if (id < 0) id = next;
+    next = std::max(next, id + 1);
+    if (id != token.id) changed.push_back(fmt::format("'{}' {} instead of {}", token.content, id, token.id));
+    token.id = checked_id(id, token.content, parts.where + ": added_tokens");
+    known.emplace(token.content, token.id);
+  }
+  if (!changed.empty())
+    parts.notes.push_back(fmt::format(
+        "{}: added_tokens: ids that do not follow the vocabulary are not kept, as in "
+        "tokenizers: {}{}",
+        parts.where, changed[0], changed.size() > 1 ? fmt::format(" and {} more", changed.size() - 1) : ""));
 }
 
 }  // namespace
@@ -62,6 +87,7 @@ TokenizerParts parts_from_tokenizer_json(std::string_view tokenizer_json, const 
     for (const Json& token : tokens.as_array()) parts.added_tokens.push_back(read_added_token(token, here));
     return 0;
   });
+  number_added_tokens(parts);
   for (const char* key : {"truncation", "padding"})
     if (!section(root, key, where).is_null())
       parts.notes.push_back(fmt::format(

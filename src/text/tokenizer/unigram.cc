@@ -48,7 +48,9 @@ void UnigramModel::find_best_path(std::string_view text, std::vector<ModelToken>
   // A sum is compared as it is kept.
   const auto offer = [](PathEnd<Score>& end, double sum, int32_t id, size_t size) {
     const auto score = static_cast<Score>(sum);
-    if (end.size == 0 || score > end.score) end = {score, id, static_cast<uint32_t>(size)};
+    const bool better = end.size == 0 || score > end.score;
+    if (better) end = {score, id, static_cast<uint32_t>(size)};
+    return better;
   };
   for (size_t at = 0; at < text.size();) {
     size_t next = at;
@@ -59,12 +61,11 @@ void UnigramModel::find_best_path(std::string_view text, std::vector<ModelToken>
       offer(ends[at + size], here + scores_[static_cast<size_t>(id)], id, size);
       has_character = has_character || size == next - at;
     });
-    if (!has_character) {
-      if (options_.unk_id < 0)
-        fail("{}: the text holds '{}', which no token covers, and the model names no unknown token", where_,
-             text.substr(at, next - at));
-      offer(ends[next], here + options_.unk_score, options_.unk_id, next - at);
-    }
+    // Even a character that a longer token could cover needs an unknown token in between.
+    if (!has_character && offer(ends[next], here + options_.unk_score, options_.unk_id, next - at) &&
+        options_.unk_id < 0)
+      fail("{}: the text holds '{}', which no token covers, and the model names no unknown token", where_,
+           text.substr(at, next - at));
     at = next;
   }
   for (size_t end = text.size(); end > 0;) {

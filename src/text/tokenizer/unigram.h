@@ -40,6 +40,7 @@ class UnigramModel final : public TokenModel {
   void tokenize(std::string_view text, bool byte_level, std::vector<ModelToken>& out) const override;
   const TokenTable& vocabulary() const override { return vocabulary_; }
   void write_json(std::string& out, const ModelJsonOptions& options) const override;
+  int32_t surface_id() const override { return options_.unk_id; }
 
  private:
   template <class Score>
