@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "base/text.h"
 #include "text/tokenizer/characters.h"
 
 namespace serval {
@@ -85,14 +85,14 @@ BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
 
 void BpeModel::reserve_merges(size_t count) {
   std::vector<Merge> old = std::move(merges_);
-  merges_.assign(std::bit_ceil(std::max<size_t>(16, count * 2)), Merge{kNoPair, 0, 0});
+  merges_.assign(std::bit_ceil(std::max<size_t>(16, count + count / 2)), Merge{kNoPair, 0, 0});
   merge_count_ = 0;
   for (const Merge& merge : old)
     if (merge.pair != kNoPair) put_merge(merge.pair, merge.rank, merge.id);
 }
 
 void BpeModel::put_merge(uint64_t pair, int32_t rank, int32_t id) {
-  if (merges_.size() < (merge_count_ + 1) * 2) reserve_merges(merges_.size());
+  if (merges_.size() * 2 < (merge_count_ + 1) * 3) reserve_merges(merges_.size());
   const size_t mask = merges_.size() - 1;
   size_t slot = pair_slot(pair, mask);
   while (merges_[slot].pair != kNoPair && merges_[slot].pair != pair) slot = (slot + 1) & mask;
@@ -120,8 +120,9 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, int64_t 
   std::string& merged = scratch().spelled;
   merged = left;
   merged += right.substr(std::min(prefix.size(), right.size()));
-  put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), known(merged));
-  if (cuts_at_marks_ && next_mark(merged, 0) < merged.size()) cuts_at_marks_ = false;
+  const int32_t merged_id = known(merged);
+  put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), merged_id);
+  check_marks(merged_id);
 }
 
 void BpeModel::add_merge(std::string_view line, int64_t rank) {
@@ -141,52 +142,61 @@ void BpeModel::add_merge(std::string_view line, int64_t rank) {
   fail("{}: model.merges[{}]: '{}' cannot be read as two tokens of the vocabulary", where_, rank, line);
 }
 
-void BpeModel::add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges) {
-  struct Resolved {
-    int32_t left, right, merged;
-    bool crosses_mark;
-  };
-  // Looking tokens up waits for memory most of the time, so all threads do it.
-  std::vector<Resolved> resolved(merges.size());
+void BpeModel::add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges,
+                          int64_t first_rank) {
+  constexpr size_t kBlock = 32;
+  std::array<std::string_view, 2 * kBlock> texts;
+  std::array<int32_t, 2 * kBlock> ids{};
+  std::array<int32_t, kBlock> merged_ids{};
+  std::string& spelled = scratch().spelled;
   const size_t prefix = options_.continuing_subword_prefix.size();
-  parallel_for(0, static_cast<int64_t>(merges.size()), 4096, [&](int64_t begin, int64_t end) {
-    constexpr size_t kBlock = 16;
-    std::array<std::string, kBlock> merged;
-    std::array<std::string_view, 3 * kBlock> texts;
-    std::array<int32_t, 3 * kBlock> ids{};
-    for (auto first = static_cast<size_t>(begin); first < static_cast<size_t>(end); first += kBlock) {
-      const size_t count = std::min(kBlock, static_cast<size_t>(end) - first);
-      for (size_t i = 0; i < count; ++i) {
-        const auto& [left, right] = merges[first + i];
-        merged[i] = left;
-        merged[i] += right.substr(std::min(prefix, right.size()));
-        texts[3 * i] = left;
-        texts[3 * i + 1] = right;
-        texts[3 * i + 2] = merged[i];
-      }
-      vocabulary_.find_many(std::span(texts).first(3 * count), ids);
-      for (size_t i = 0; i < count; ++i)
-        resolved[first + i] = {ids[3 * i], ids[3 * i + 1], ids[3 * i + 2],
-                               next_mark(merged[i], 0) < merged[i].size()};
+  int32_t likely = -1;
+  for (size_t first = 0; first < merges.size(); first += kBlock) {
+    const size_t count = std::min(kBlock, merges.size() - first);
+    for (size_t i = 0; i < count; ++i) {
+      texts[2 * i] = merges[first + i].first;
+      texts[2 * i + 1] = merges[first + i].second;
     }
-  });
-  reserve_merges(merges.size());
-  for (size_t i = 0; i < merges.size(); ++i) {
-    const auto rank = static_cast<int64_t>(i);
-    const auto& [left, right, merged, crosses_mark] = resolved[i];
-    // The slot of a merge that comes soon.
-    if (const size_t soon = i + 16; soon < merges.size())
-      __builtin_prefetch(
-          &merges_[pair_slot(pair_key(resolved[soon].left, resolved[soon].right), merges_.size() - 1)]);
-    if (merges[i].second.data() == nullptr) {
-      add_merge(merges[i].first, rank);
-    } else if (left < 0 || right < 0 || merged < 0 || rank >= kNoRank) {
-      add_merge(merges[i].first, merges[i].second, rank);  // tells what is wrong
-    } else {
-      put_merge(pair_key(left, right), static_cast<int32_t>(rank), merged);
-      cuts_at_marks_ = cuts_at_marks_ && !crosses_mark;
+    vocabulary_.find_many(std::span(texts).first(2 * count), ids);
+    for (size_t i = 0; i < count; ++i)
+      __builtin_prefetch(&merges_[pair_slot(pair_key(ids[2 * i], ids[2 * i + 1]), merges_.size() - 1)]);
+    for (size_t i = 0; i < count; ++i) {
+      const std::string_view left = texts[2 * i];
+      const std::string_view right = texts[2 * i + 1].substr(std::min(prefix, texts[2 * i + 1].size()));
+      const auto is_merged = [&](int32_t id) {
+        const std::string_view text = vocabulary_.text(id);
+        return text.size() == left.size() + right.size() && starts_with(text, left) && ends_with(text, right);
+      };
+      // Most files list merges in the order of the tokens that they make.
+      if (is_merged(likely + 1)) {
+        ++likely;
+      } else if (!is_merged(likely)) {
+        spelled = left;
+        spelled += right;
+        likely = vocabulary_.find(spelled);
+      }
+      merged_ids[i] = likely;
+    }
+    for (size_t i = 0; i < count; ++i) {
+      const auto rank = first_rank + static_cast<int64_t>(first + i);
+      const auto& [left, right] = merges[first + i];
+      if (right.data() == nullptr) {
+        add_merge(left, rank);
+      } else if (ids[2 * i] < 0 || ids[2 * i + 1] < 0 || merged_ids[i] < 0 || rank >= kNoRank) {
+        add_merge(left, right, rank);  // tells what is wrong
+      } else {
+        put_merge(pair_key(ids[2 * i], ids[2 * i + 1]), static_cast<int32_t>(rank), merged_ids[i]);
+        check_marks(merged_ids[i]);
+      }
     }
   }
+}
+
+// Where a token goes across the start of a run of marks, text cannot be cut there.
+void BpeModel::check_marks(int32_t merged) {
+  if (!cuts_at_marks_) return;
+  const std::string_view text = vocabulary_.text(merged);
+  cuts_at_marks_ = next_mark(text, 0) == text.size();
 }
 
 int32_t BpeModel::unknown_id() const {

@@ -27,8 +27,15 @@ void read_merges(const simdjson::dom::object& model, BpeModel& bpe, const std::s
   simdjson::dom::array merges;
   if (model.at_key("merges").get(merges) != simdjson::SUCCESS)
     fail("{}: model.merges is missing or no list", where);
+  bpe.reserve_merges(merges.size());
   std::vector<std::pair<std::string_view, std::string_view>> pairs;
-  pairs.reserve(merges.size());
+  constexpr size_t kAtATime = 1024;
+  int64_t rank = 0;
+  const auto add_pairs = [&] {
+    bpe.add_merges(pairs, rank);
+    rank += static_cast<int64_t>(pairs.size());
+    pairs.clear();
+  };
   for (const simdjson::dom::element merge : merges) {
     std::string_view line, left, right;
     simdjson::dom::array pair;
@@ -44,10 +51,12 @@ void read_merges(const simdjson::dom::object& model, BpeModel& bpe, const std::s
                pair.at(0).get(left) == simdjson::SUCCESS && pair.at(1).get(right) == simdjson::SUCCESS) {
       pairs.emplace_back(left, right);
     } else {
-      fail("{}: model.merges[{}]: expected \"a b\" or [\"a\", \"b\"]", where, pairs.size());
+      fail("{}: model.merges[{}]: expected \"a b\" or [\"a\", \"b\"]", where,
+           rank + static_cast<int64_t>(pairs.size()));
     }
+    if (pairs.size() == kAtATime) add_pairs();
   }
-  bpe.add_merges(pairs);
+  add_pairs();
 }
 
 std::unique_ptr<TokenModel> make_bpe_model(const simdjson::dom::object& model, const std::string& where) {

@@ -41,7 +41,7 @@ struct TokenizerParts {
 };
 
 // Of a whole tokenizer.json. Errors name `where` and the section.
-TokenizerParts parts_from_tokenizer_json(std::string_view tokenizer_json, const Json& tokenizer_config,
+TokenizerParts parts_from_tokenizer_json(std::string tokenizer_json, const Json& tokenizer_config,
                                          const std::string& where);
 
 }  // namespace serval

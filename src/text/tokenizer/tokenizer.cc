@@ -138,7 +138,7 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                                const std::string& where) {
-  return from_parts(parts_from_tokenizer_json(tokenizer_json, tokenizer_config, where));
+  return from_parts(parts_from_tokenizer_json(std::string(tokenizer_json), tokenizer_config, where));
 }
 
 Tokenizer Tokenizer::from_parts(TokenizerParts parts) {

@@ -54,15 +54,17 @@ void number_added_tokens(TokenizerParts& parts) {
 
 }  // namespace
 
-TokenizerParts parts_from_tokenizer_json(std::string_view tokenizer_json, const Json& tokenizer_config,
+TokenizerParts parts_from_tokenizer_json(std::string tokenizer_json, const Json& tokenizer_config,
                                          const std::string& where) {
   simdjson::dom::parser parser;
   if (static_cast<int64_t>(tokenizer_json.size()) > kMaxFileBytes ||
       parser.allocate(std::max<size_t>(tokenizer_json.size(), 32), kMaxDepth) != simdjson::SUCCESS)
     fail("{}: {} bytes of JSON are too many", where, tokenizer_json.size());
   simdjson::dom::element document;
-  const simdjson::padded_string padded(tokenizer_json);
-  if (const auto error = parser.parse(padded).get(document); error != simdjson::SUCCESS)
+  tokenizer_json.reserve(tokenizer_json.size() + simdjson::SIMDJSON_PADDING);
+  if (const auto error = parser.parse(tokenizer_json.data(), tokenizer_json.size(), /*realloc_if_needed=*/false)
+                             .get(document);
+      error != simdjson::SUCCESS)
     fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
   simdjson::dom::object root;
   if (document.get(root) != simdjson::SUCCESS) fail("{}: expected an object", where);
