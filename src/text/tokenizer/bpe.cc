@@ -15,6 +15,9 @@ namespace {
 constexpr int32_t kNoRank = std::numeric_limits<int32_t>::max();
 // Below this many symbols, looking through all of them beats a queue.
 constexpr size_t kFewSymbols = 32;
+// A longer piece is taken in windows of this many bytes, or so many times the longest token.
+constexpr size_t kWindowBytes = 8192;
+constexpr size_t kWindowTokens = 16;
 
 uint64_t pair_key(int32_t left, int32_t right) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
@@ -53,7 +56,7 @@ struct BpeModel::Symbol {
 };
 
 struct BpeModel::Scratch {
-  std::vector<Symbol> symbols;
+  std::vector<Symbol> symbols, pair;
   std::vector<Candidate> heap;
   std::string spelled;
 };
@@ -276,7 +279,7 @@ void BpeModel::merge_few(std::vector<Symbol>& symbols) const {
   }
 }
 
-// The same through a queue: n log n for a text without any split.
+// The same through a queue: n log n.
 void BpeModel::merge_many(std::vector<Symbol>& symbols) const {
   std::vector<Candidate>& heap = scratch().heap;
   heap.clear();
@@ -323,6 +326,87 @@ size_t BpeModel::next_cut(std::string_view piece, size_t at) const {
   return cuts_at_marks_ ? next_mark(piece, at + 1) : piece.size();
 }
 
+void BpeModel::merge_text(std::string_view text, bool byte_level, std::vector<Symbol>& symbols) const {
+  split_into_symbols(text, byte_level, symbols);
+  if (symbols.size() <= kFewSymbols) {
+    merge_few(symbols);
+  } else {
+    merge_many(symbols);
+  }
+}
+
+// Whether two neighbouring tokens are what their text alone becomes.
+bool BpeModel::stay_apart(std::string_view text, bool byte_level, const ModelToken& left,
+                          const Symbol& right) const {
+  std::vector<Symbol>& pair = scratch().pair;
+  merge_text(text, byte_level, pair);
+  return pair.size() == 2 && pair[0].id == left.id && pair[0].size == left.end - left.begin &&
+         pair[1].id == right.id && pair[1].size == right.size;
+}
+
+// Linear in the piece: merges are found window by window. What makes that exact: a row of tokens is what the
+// whole text becomes if every two neighbours are what their own text becomes. For the first merge across a
+// border between tokens of the row would look at nothing but the two tokens beside it, and be made for their
+// text alone too. Inside a window neighbours stay apart, since the window's own merges did not join them; so
+// only the pair at the border of two windows is looked at. Where it would be joined, the window before is
+// taken again, twice as long. False: characters are dropped, so that tokens do not tell where their text is.
+bool BpeModel::tokenize_in_windows(std::string_view piece, bool byte_level,
+                                   std::vector<ModelToken>& out) const {
+  struct Window {
+    size_t begin, first_token;
+  };
+  std::vector<Window> done;
+  std::vector<Symbol>& symbols = scratch().symbols;
+  const size_t first_token = out.size();
+  const size_t window = std::max(kWindowBytes, kWindowTokens * vocabulary_.longest());
+  const size_t margin = window / kWindowTokens;  // of bytes whose tokens the end of the window may change
+  const auto at_character = [&](size_t at) {
+    return byte_level || at == piece.size() || !is_continuation(piece[at]);
+  };
+  size_t begin = 0, times = 1, failed_at = 0;
+  while (true) {
+    size_t end = std::min(piece.size(), begin + window * times);
+    while (!at_character(end)) ++end;
+    merge_text(piece.substr(begin, end - begin), byte_level, symbols);
+    size_t covered = 0;
+    for (const Symbol& symbol : symbols) covered += symbol.size;
+    if (covered != end - begin) {
+      out.resize(first_token);
+      return false;
+    }
+    if (begin > 0) {
+      const ModelToken& left = out.back();
+      const std::string_view both = piece.substr(left.begin, begin + symbols[0].size - left.begin);
+      if (!stay_apart(both, byte_level, left, symbols[0])) {
+        failed_at = std::max(failed_at, begin);
+        begin = done.back().begin;
+        out.resize(done.back().first_token);
+        done.pop_back();
+        times *= 2;
+        continue;
+      }
+      if (begin > failed_at) times = 1;
+    }
+    done.push_back({begin, out.size()});
+    size_t at = begin, kept = begin, kept_tokens = out.size();
+    for (const Symbol& symbol : symbols) {
+      if (end < piece.size() && at + symbol.size + margin > end) break;
+      out.push_back({symbol.id, static_cast<uint32_t>(at), static_cast<uint32_t>(at + symbol.size)});
+      at += symbol.size;
+      if (!at_character(at)) continue;
+      kept = at;
+      kept_tokens = out.size();
+    }
+    out.resize(kept_tokens);
+    if (kept == piece.size()) return true;
+    if (kept == begin) {
+      done.pop_back();
+      times *= 2;
+    }
+    begin = kept;
+  }
+}
+
 void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const {
   Scratch& work = scratch();
   std::atomic<Whole>* whole = nullptr;
@@ -341,13 +425,12 @@ void BpeModel::tokenize(std::string_view piece, bool byte_level, std::vector<Mod
     out.push_back({whole_id, 0, static_cast<uint32_t>(piece.size())});
     return;
   }
+  const bool is_long = piece.size() > 2 * std::max(kWindowBytes, kWindowTokens * vocabulary_.longest());
+  if (is_long && options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty() &&
+      tokenize_in_windows(piece, byte_level, out))
+    return;
   std::vector<Symbol>& symbols = work.symbols;
-  split_into_symbols(piece, byte_level, symbols);
-  if (symbols.size() <= kFewSymbols) {
-    merge_few(symbols);
-  } else {
-    merge_many(symbols);
-  }
+  merge_text(piece, byte_level, symbols);
   if (whole != nullptr && whole->load(std::memory_order_relaxed) == Whole::kUnknown) {
     const bool is_whole = symbols.size() == 1 && symbols[0].id == whole_id && symbols[0].size == piece.size();
     whole->store(is_whole ? Whole::kYes : Whole::kNo, std::memory_order_relaxed);

@@ -37,8 +37,8 @@ class BpeModel final : public TokenModel {
   // taken.
   void add_merge(std::string_view line, int64_t rank);
 
-  // Many at once, ranked in their order from first_rank: quicker than one by one. A merge whose right side has
-  // a null data() is a line as above.
+  // Many at once, ranked in their order from first_rank: quicker than one by one. A merge whose right side
+  // has a null data() is a line as above.
   void add_merges(std::span<const std::pair<std::string_view, std::string_view>> merges, int64_t first_rank);
 
   const TokenTable& vocabulary() const override { return vocabulary_; }
@@ -62,6 +62,9 @@ class BpeModel final : public TokenModel {
   void put_merge(uint64_t pair, int32_t rank, int32_t id);
   void check_marks(int32_t merged);
   void split_into_symbols(std::string_view piece, bool byte_level, std::vector<Symbol>& symbols) const;
+  void merge_text(std::string_view text, bool byte_level, std::vector<Symbol>& symbols) const;
+  bool tokenize_in_windows(std::string_view piece, bool byte_level, std::vector<ModelToken>& out) const;
+  bool stay_apart(std::string_view text, bool byte_level, const ModelToken& left, const Symbol& right) const;
   void merge_few(std::vector<Symbol>& symbols) const;
   void merge_many(std::vector<Symbol>& symbols) const;
   int32_t unknown_id() const;

@@ -37,7 +37,8 @@ uint32_t hash_of(std::string_view text) {
     word = (uint64_t{head} << 32) | tail;
   } else if (left > 0) {
     word = (uint64_t{static_cast<unsigned char>(at[0])} << 16) |
-           (uint64_t{static_cast<unsigned char>(at[left / 2])} << 8) | static_cast<unsigned char>(at[left - 1]);
+           (uint64_t{static_cast<unsigned char>(at[left / 2])} << 8) |
+           static_cast<unsigned char>(at[left - 1]);
   }
   return static_cast<uint32_t>(mix(hash ^ word, kFirst) >> 16);
 }

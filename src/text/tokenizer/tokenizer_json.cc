@@ -62,8 +62,9 @@ TokenizerParts parts_from_tokenizer_json(std::string tokenizer_json, const Json&
     fail("{}: {} bytes of JSON are too many", where, tokenizer_json.size());
   simdjson::dom::element document;
   tokenizer_json.reserve(tokenizer_json.size() + simdjson::SIMDJSON_PADDING);
-  if (const auto error = parser.parse(tokenizer_json.data(), tokenizer_json.size(), /*realloc_if_needed=*/false)
-                             .get(document);
+  if (const auto error =
+          parser.parse(tokenizer_json.data(), tokenizer_json.size(), /*realloc_if_needed=*/false)
+              .get(document);
       error != simdjson::SUCCESS)
     fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
   simdjson::dom::object root;
