@@ -74,6 +74,8 @@ BpeModel::BpeModel(TokenTable vocabulary, BpeOptions options, std::string where)
   for (unsigned byte = 0; byte < 256; ++byte) {
     id_of_byte_.push_back(vocabulary_.find(byte_character(static_cast<unsigned char>(byte))));
     reads_bytes_ = reads_bytes_ && id_of_byte_.back() >= 0;
+    const char character = static_cast<char>(byte);
+    if (byte < 0x80) id_of_ascii_.push_back(vocabulary_.find(std::string_view(&character, 1)));
     const char name[] = {'<', '0', 'x', kHex[byte >> 4], kHex[byte & 15], '>'};
     fallback_id_.push_back(vocabulary_.find(std::string_view(name, sizeof name)));
   }
@@ -238,7 +240,10 @@ void BpeModel::split_into_symbols(std::string_view piece, bool byte_level,
       if (suffixed) spelled += options_.end_of_word_suffix;
       character = spelled;
     }
-    if (const int32_t id = vocabulary_.find(character); id >= 0) {
+    const bool is_ascii = size == 1 && character.size() == 1;
+    const int32_t id =
+        is_ascii ? id_of_ascii_[static_cast<unsigned char>(character[0])] : vocabulary_.find(character);
+    if (id >= 0) {
       end_unknown();
       add(id, size);
       continue;

@@ -74,6 +74,7 @@ class BpeModel final : public TokenModel {
   std::string where_;
   bool reads_bytes_ = false;
   std::vector<int32_t> id_of_byte_;   // of the byte's character, -1: none
+  std::vector<int32_t> id_of_ascii_;  // of the character below 128 itself, -1: none
   std::vector<int32_t> fallback_id_;  // of "<0xNN>", -1: none
   std::vector<Merge> merges_;         // open-addressed, a power of two
   size_t merge_count_ = 0;

@@ -57,6 +57,7 @@ class Tokenizer::Impl::WordReader {
   void read(const WordScan& scan) {
     for (const Piece& cut : pieces_.list()) {
       if (cut.token >= 0) {
+        finish();
         tokens_.push_back({cut.token, pieces_.span(cut, 0, cut.text.size()), cut.text});
       } else if (scan.word_end != nullptr) {
         for (size_t begin = 0, end; begin < cut.text.size(); begin = end) {
@@ -66,39 +67,69 @@ class Tokenizer::Impl::WordReader {
       } else if (cut.byte_level && model_.reads_bytes()) {
         word(cut, 0, cut.text.size(), /*byte_level=*/true);
       } else {
-        const Piece piece = pieces_.spelled_in_byte_characters(cut);
+        Piece spelled;
+        if (cut.byte_level) spelled = pieces_.spelled_in_byte_characters(cut);
+        const Piece& piece = cut.byte_level ? spelled : cut;
         for (size_t begin = 0, end; begin < piece.text.size(); begin = end) {
           end = model_.next_cut(piece.text, begin);
           word(piece, begin, end, /*byte_level=*/false);
         }
+        if (cut.byte_level) finish();  // before `spelled` goes
       }
     }
+    finish();
   }
 
  private:
-  void word(const Piece& piece, size_t begin, size_t end, bool byte_level) {
-    const std::string_view word = piece.text.substr(begin, end - begin);
+  struct Word {
+    const Piece* piece = nullptr;  // null: none
+    size_t begin = 0, end = 0;
+    bool byte_level = false;
+    uint32_t owner = 0;
     WordCache::Key key{};
-    const uint32_t owner = owner_ + (byte_level ? 1 : 0);
-    if (word.size() <= WordCache::kMaxWord) {
-      key = WordCache::key_of(word, piece.text.data() + piece.text.size());
-      if (const WordCache::Entry* known = cache_.find(key, owner)) {
+    bool is_short() const { return end - begin <= WordCache::kMaxWord; }
+  };
+
+  // While the memory that a word needs is on its way, the word before is finished.
+  void word(const Piece& piece, size_t begin, size_t end, bool byte_level) {
+    Word& next = words_[1 - waiting_];
+    next.piece = &piece;
+    next.begin = begin;
+    next.end = end;
+    next.byte_level = byte_level;
+    next.owner = owner_ + (byte_level ? 1 : 0);
+    if (next.is_short()) {
+      const char* readable_end = piece.text.data() + piece.text.size();
+      next.key = WordCache::key_of(piece.text.substr(begin, end - begin), readable_end);
+      cache_.prefetch(next.key, next.owner);
+    }
+    finish();
+    waiting_ = 1 - waiting_;
+  }
+
+  void finish() {
+    Word& waiting = words_[waiting_];
+    if (waiting.piece == nullptr) return;
+    const Piece& piece = *std::exchange(waiting.piece, nullptr);
+    const std::string_view word = piece.text.substr(waiting.begin, waiting.end - waiting.begin);
+    if (waiting.is_short()) {
+      if (const WordCache::Entry* known = cache_.find(waiting.key, waiting.owner)) {
         for (size_t i = 0; i < known->count; ++i)
-          put(piece, begin, {known->id[i], known->begin[i], known->end[i]});
+          put(piece, waiting.begin, {known->id[i], known->begin[i], known->end[i]});
         return;
       }
     }
     model_tokens_.clear();
-    model_.tokenize(word, byte_level, model_tokens_);
+    model_.tokenize(word, waiting.byte_level, model_tokens_);
     for (ModelToken& token : model_tokens_) {
       // A token may hold a part of a character; its span is the whole character.
       token.end = std::min(token.end, static_cast<uint32_t>(word.size()));
       while (token.begin > 0 && token.begin < word.size() && is_continuation(word[token.begin]))
         --token.begin;
       while (token.end < word.size() && is_continuation(word[token.end])) ++token.end;
-      put(piece, begin, token);
+      put(piece, waiting.begin, token);
     }
-    if (word.size() <= WordCache::kMaxWord) cache_.put(key, owner, model_tokens_);
+    if (waiting.is_short()) cache_.put(waiting.key, waiting.owner, model_tokens_);
   }
 
   void put(const Piece& piece, size_t word_begin, const ModelToken& token) {
@@ -128,6 +159,8 @@ class Tokenizer::Impl::WordReader {
   WordCache& cache_;
   uint32_t owner_;
   bool texts_;
+  Word words_[2];
+  size_t waiting_ = 0;  // of words_
   std::vector<ModelToken> model_tokens_;
 };
 

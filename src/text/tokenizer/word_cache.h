@@ -53,6 +53,12 @@ class WordCache {
     return key;
   }
 
+  // Asks for the memory that find() and put() will look at.
+  void prefetch(const Key& key, uint32_t owner) const {
+    const Entry* entry = &entries_[slot_of(key, owner)];
+    __builtin_prefetch(entry);
+    __builtin_prefetch(entry + 1);
+  }
   // `owner` names a tokenizer and how it reads bytes; never 0.
   const Entry* find(const Key& key, uint32_t owner) const {
     const Entry* entry = &entries_[slot_of(key, owner)];
