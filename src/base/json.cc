@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -14,50 +15,72 @@ namespace {
 
 constexpr size_t kMaxDepth = 128;
 
-Json convert(const simdjson::dom::element& element, const std::string& where) {
-  using simdjson::dom::element_type;
-  switch (element.type()) {
-    case element_type::ARRAY: {
-      Json::Array result;
-      const simdjson::dom::array items = element;
-      for (const auto item : items) result.push_back(convert(item, where));
-      return Json(std::move(result));
-    }
-    case element_type::OBJECT: {
-      Json::Object result;
-      std::unordered_set<std::string_view> seen;
-      const simdjson::dom::object members = element;
-      // Few keys are compared one by one: a set of its own for each small object takes most of the time.
-      const bool few = members.size() <= 8;
-      const auto known = [&](std::string_view key) {
-        if (!few) return !seen.insert(key).second;
-        return std::any_of(result.begin(), result.end(),
-                           [&](const auto& member) { return member.first == key; });
-      };
-      for (const auto field : members) {
-        if (known(field.key)) fail("{}: not valid JSON: the key '{}' appears twice", where, field.key);
-        result.emplace_back(std::string(field.key), convert(field.value, where));
+// Integers that simdjson refuses: which number of the text it is, counted from 0, and its digits.
+using LongIntegers = std::vector<std::pair<size_t, std::string>>;
+
+class Converter {
+ public:
+  Converter(const std::string& where, const LongIntegers& long_integers)
+      : where_(where), next_(long_integers.begin()), end_(long_integers.end()) {}
+
+  Json convert(const simdjson::dom::element& element) {
+    using simdjson::dom::element_type;
+    switch (element.type()) {
+      case element_type::ARRAY: {
+        Json::Array result;
+        const simdjson::dom::array items = element;
+        for (const auto item : items) result.push_back(convert(item));
+        return Json(std::move(result));
       }
-      return Json(std::move(result));
+      case element_type::OBJECT:
+        return convert_object(element);
+      case element_type::INT64:
+        if (const size_t number = numbers_++; next_ != end_ && next_->first == number)
+          return Json::long_int((next_++)->second);
+        return Json(int64_t(element));
+      case element_type::UINT64:
+        numbers_++;
+        return Json::long_int(std::to_string(uint64_t(element)));
+      case element_type::DOUBLE:
+        numbers_++;
+        return Json(double(element));
+      case element_type::STRING:
+        return Json(std::string_view(element));
+      case element_type::BOOL:
+        return Json(bool(element));
+      case element_type::NULL_VALUE:
+        return Json();
     }
-    case element_type::INT64:
-      return Json(int64_t(element));
-    case element_type::UINT64:
-      return Json(static_cast<double>(uint64_t(element)));
-    case element_type::DOUBLE:
-      return Json(double(element));
-    case element_type::STRING:
-      return Json(std::string_view(element));
-    case element_type::BOOL:
-      return Json(bool(element));
-    case element_type::NULL_VALUE:
-      return Json();
+    return Json();
   }
-  return Json();
-}
+
+ private:
+  Json convert_object(const simdjson::dom::object& members) {
+    Json::Object result;
+    std::unordered_set<std::string_view> seen;
+    // Few keys are compared one by one: a set of its own for each small object takes most of the time.
+    const bool few = members.size() <= 8;
+    const auto known = [&](std::string_view key) {
+      if (!few) return !seen.insert(key).second;
+      return std::any_of(result.begin(), result.end(),
+                         [&](const auto& member) { return member.first == key; });
+    };
+    for (const auto field : members) {
+      if (known(field.key)) fail("{}: not valid JSON: the key '{}' appears twice", where_, field.key);
+      result.emplace_back(std::string(field.key), convert(field.value));
+    }
+    return Json(std::move(result));
+  }
+
+  const std::string& where_;
+  LongIntegers::const_iterator next_, end_;
+  size_t numbers_ = 0;
+};
 
 bool is_too_long_integer(std::string_view number) {
   if (number.find_first_of("+.eE") != std::string_view::npos) return false;
+  const std::string_view digits = number.substr(number.starts_with('-') ? 1 : 0);
+  if (digits.empty() || digits[0] == '0' || digits.find('-') != std::string_view::npos) return false;
   const char* end = number.data() + number.size();
   int64_t integer = 0;
   uint64_t natural = 0;
@@ -66,17 +89,27 @@ bool is_too_long_integer(std::string_view number) {
 }
 
 // simdjson refuses integers beyond 64 bits, but real files hold them (a "model_max_length" of 30 digits).
-// "e0" after such digits makes them a floating-point number of the same value.
-std::string long_integers_as_floats(std::string_view text) {
+// They are put aside, and a 0 stands for each.
+std::string without_long_integers(std::string_view text, const std::string& where, LongIntegers& found) {
   constexpr std::string_view kOfNumbers = "0123456789+-.eE";
+  constexpr size_t kMostDigits = 4300;  // as Python reads
   std::string result;
   bool in_string = false;
+  size_t numbers = 0;
   for (size_t i = 0; i < text.size();) {
-    const size_t end = in_string ? i : std::min(text.find_first_not_of(kOfNumbers, i), text.size());
-    if (end > i) {
+    const bool starts = !in_string && (text[i] == '-' || (text[i] >= '0' && text[i] <= '9'));
+    if (starts) {
+      const size_t end = std::min(text.find_first_not_of(kOfNumbers, i), text.size());
       const std::string_view number = text.substr(i, end - i);
-      result += number;
-      if (is_too_long_integer(number)) result += "e0";
+      if (is_too_long_integer(number)) {
+        if (number.size() - (number[0] == '-' ? 1 : 0) > kMostDigits)
+          fail("{}: not valid JSON: an integer of more than {} digits", where, kMostDigits);
+        found.emplace_back(numbers, number);
+        result += '0';
+      } else {
+        result += number;
+      }
+      numbers++;
       i = end;
       continue;
     }
@@ -117,6 +150,8 @@ void write(const Json& value, int indent, int depth, std::string& out) {
     out += value.as_bool() ? "true" : "false";
   } else if (value.is_int()) {
     out += std::to_string(value.as_int());
+  } else if (value.is_long_int()) {
+    out += value.long_int_digits();
   } else if (value.is_double()) {
     const double number = value.as_double();
     out += std::isnan(number)   ? "NaN"
@@ -162,16 +197,18 @@ Json Json::parse(std::string_view text, const std::string& where) {
   simdjson::dom::parser& parser = text.size() <= kKeptParserBytes ? kept_parser() : own;
   simdjson::dom::element root;
   auto error = parse_document(parser, text, root);
-  if (error == simdjson::NUMBER_ERROR) error = parse_document(parser, long_integers_as_floats(text), root);
+  LongIntegers long_integers;
+  if (error == simdjson::NUMBER_ERROR)
+    error = parse_document(parser, without_long_integers(text, where, long_integers), root);
   if (error == simdjson::CAPACITY || error == simdjson::MEMALLOC)
     fail("{}: {} bytes of JSON are too many", where, text.size());
   if (error != simdjson::SUCCESS) fail("{}: not valid JSON: {}", where, simdjson::error_message(error));
-  return convert(root, where);
+  return Converter(where, long_integers).convert(root);
 }
 
 const char* Json::type_name() const {
   static constexpr const char* names[] = {"null",   "boolean", "integer", "number",
-                                          "string", "array",   "object"};
+                                          "string", "array",   "object",  "integer beyond 64 bits"};
   return names[value_.index()];
 }
 
@@ -186,7 +223,13 @@ int64_t Json::as_int() const {
 double Json::as_double() const {
   if (const auto* v = std::get_if<double>(&value_)) return *v;
   if (const auto* v = std::get_if<int64_t>(&value_)) return static_cast<double>(*v);
+  // The nearest one; strtod, unlike from_chars, gives infinity where there is none.
+  if (const auto* v = std::get_if<LongInt>(&value_)) return std::strtod(v->digits.c_str(), nullptr);
   wrong_type(*this, "a number");
+}
+const std::string& Json::long_int_digits() const {
+  if (const auto* v = std::get_if<LongInt>(&value_)) return v->digits;
+  wrong_type(*this, "an integer beyond 64 bits");
 }
 const std::string& Json::as_string() const {
   if (const auto* v = std::get_if<std::string>(&value_)) return *v;

@@ -1,4 +1,5 @@
-// A JSON value: ordered objects, 64-bit integers kept apart from floating-point numbers. Parsing is strict
+// A JSON value: ordered objects, integers kept apart from floating-point numbers. One beyond 64 bits keeps
+// its digits; as_double() gives the nearest number. Parsing is strict
 // (UTF-8, no duplicate keys, nesting at most 128) and done by simdjson; a failure is a UserError that names
 // `where`. For files of many megabytes (a tokenizer's vocabulary) use simdjson directly.
 //
@@ -35,6 +36,9 @@ class Json {
   static Json array() { return Json(Array{}); }
   static Json object() { return Json(Object{}); }
 
+  // An integer beyond 64 bits: its digits after an optional '-', at most 4300 of them.
+  static Json long_int(std::string digits) { return Json(LongInt{std::move(digits)}); }
+
   // Throws UserError "<where>: not valid JSON: ...".
   static Json parse(std::string_view text, const std::string& where);
 
@@ -42,16 +46,19 @@ class Json {
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
   bool is_int() const { return std::holds_alternative<int64_t>(value_); }
   bool is_double() const { return std::holds_alternative<double>(value_); }
-  bool is_number() const { return is_int() || is_double(); }
+  bool is_long_int() const { return std::holds_alternative<LongInt>(value_); }
+  bool is_number() const { return is_int() || is_double() || is_long_int(); }
   bool is_string() const { return std::holds_alternative<std::string>(value_); }
   bool is_array() const { return std::holds_alternative<Array>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
-  const char* type_name() const;  // "null", "boolean", "integer", "number", "string", "array", "object"
+  // "null", "boolean", "integer", "number", "string", "array", "object", "integer beyond 64 bits"
+  const char* type_name() const;
 
   // Each throws UserError when the value is of another type; as_double accepts an integer.
   bool as_bool() const;
   int64_t as_int() const;
   double as_double() const;
+  const std::string& long_int_digits() const;
   const std::string& as_string() const;
   const Array& as_array() const;
   const Object& as_object() const;
@@ -74,7 +81,12 @@ class Json {
   friend bool operator==(const Json&, const Json&) = default;
 
  private:
-  std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
+  struct LongInt {
+    std::string digits;
+    friend bool operator==(const LongInt&, const LongInt&) = default;
+  };
+  explicit Json(LongInt value) : value_(std::move(value)) {}
+  std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object, LongInt> value_;
 };
 
 // Shortest text that reads back as the same double, in Python's notation ("1e-05", "0.1", "2.0", "inf").

@@ -11,9 +11,8 @@ import re
 import sys
 import tempfile
 
-import transformers.utils.chat_template_utils as chat_template_utils
-
-from check_templates import TOKENS, FixedDate, oracle, rendered
+from check_templates import TOKENS, oracle, rendered
+from jinja_oracle import set_up
 from template_conversations import CONVERSATIONS
 
 
@@ -27,7 +26,7 @@ def says(message):
 def main():
     serval, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     verbose = len(sys.argv) > 3
-    chat_template_utils.datetime = FixedDate
+    set_up()
     rows = [row for row in CONVERSATIONS if "continue_final_message" not in row and row["messages"]]
     counts, reasons, wrong, twins = collections.Counter(), collections.Counter(), [], collections.Counter()
     with tempfile.TemporaryDirectory() as scratch:

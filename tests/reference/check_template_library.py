@@ -6,16 +6,13 @@ wherever the real one renders (a built-in one may accept more). Spans must be th
 
 Where the file of Unsloth's templates is given, those that have no real file here are compared with it.
 """
-import os
 import pathlib
 import re
 import sys
 import tempfile
-import time
 
-import transformers.utils.chat_template_utils as chat_template_utils
-
-from check_templates import FixedDate, oracle, rendered
+from check_templates import oracle, rendered
+from jinja_oracle import set_up
 from template_conversations import CONVERSATIONS
 
 REAL = {"llama-3": "trl/llama3", "llama-3.1": "models/meta-llama-Llama-3.1-8B-Instruct", "llama-3.2": "models/meta-llama-Llama-3.2-3B-Instruct", "llama-3.3": "models/meta-llama-Llama-3.3-70B-Instruct",
@@ -36,9 +33,7 @@ def unsloth_templates(path):
 
 def main():
     serval, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    chat_template_utils.datetime = FixedDate
-    os.environ["TZ"] = "UTC"
-    time.tzset()
+    set_up()
     pairs = {name: (folder / (path + ".jinja")).read_text() for name, path in REAL.items()}
     if len(sys.argv) > 3:
         known = unsloth_templates(sys.argv[3])

@@ -6,27 +6,16 @@ conversations, with and without the generation prompt.
 
 Needs the Python package transformers. Where both refuse, they agree.
 """
-import datetime
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
+from jinja_oracle import NOW, chat_template_utils, set_up
 from template_conversations import CONVERSATIONS
 
-import transformers.utils.chat_template_utils as chat_template_utils
-
-NOW = 1_750_000_000
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-
-
-class FixedDate(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.fromtimestamp(NOW, tz)
 
 
 def oracle(template, row, prompt, spans):
@@ -58,9 +47,7 @@ def rendered(serval, template_path, rows, prompt, spans, folder):
 
 def main():
     serval, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    chat_template_utils.datetime = FixedDate
-    os.environ["TZ"] = "UTC"
-    time.tzset()
+    set_up()
     total = same = refused = 0
     differing = []
     with tempfile.TemporaryDirectory() as scratch:

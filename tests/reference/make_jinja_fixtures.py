@@ -4,15 +4,11 @@ of them. A case holds "template", "context" and either "text" (with "spans" wher
 
     tests/reference/make_jinja_fixtures.py        # needs the Python package transformers
 """
-import datetime
 import json
-import os
 import pathlib
-import time
 
-import transformers.utils.chat_template_utils as chat_template_utils
+from jinja_oracle import NOW, chat_template_utils, set_up
 
-NOW = 1_750_000_000
 CONTEXT = {
     "n": 7, "f": 2.5, "s": "Hello World", "u": "Grüße, 世界 🌍", "none_value": None, "yes": True, "no": False,
     "list": [3, 1, 2], "words": ["b", "A", "c"], "empty": [], "blank": "",
@@ -20,12 +16,6 @@ CONTEXT = {
     "rows": [{"name": "x", "age": 3, "on": True}, {"name": "Y", "age": 1, "on": False}, {"name": "z", "age": 3}],
     "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}],
 }
-
-
-class FixedDate(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.fromtimestamp(NOW, tz)
 
 
 EXPRESSIONS = r"""
@@ -844,9 +834,7 @@ def run(template):
 
 
 def main():
-    os.environ["TZ"] = "UTC"
-    time.tzset()
-    chat_template_utils.datetime = FixedDate
+    set_up()
     templates = ["{{ " + line + " }}" for line in EXPRESSIONS.split("\n")] + TEMPLATES
     cases = [case for case in map(run, templates) if case is not None]
     path = pathlib.Path(__file__).resolve().parents[1] / "fixtures" / "text" / "jinja_cases.json"

@@ -6,6 +6,7 @@
 #include "text/jinja/arguments.h"
 #include "text/jinja/format.h"
 #include "text/jinja/interpreter.h"
+#include "text/jinja/numbers.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/registry.h"
 #include "text/jinja/unicode.h"
@@ -255,7 +256,7 @@ Value absolute(Interpreter&, const Value& input, const Arguments& arguments) {
   if (input.is_undefined()) raise_undefined(input);
   if (!input.is_number()) raise("bad operand type for abs(): '{}'", input.type_name());
   if (input.is_real()) return Value(std::fabs(input.as_real()));
-  return input.as_int() < 0 ? negate(input) : Value(input.as_int());
+  return less(input, Value(int64_t{0})) ? negate(input) : posate(input);
 }
 
 // Python's int(text, base) and float(text): blanks around and single underscores inside are fine.
@@ -277,7 +278,7 @@ std::string clean_number(const std::string& text) {
   return out;
 }
 
-std::optional<int64_t> parse_int(const std::string& text, int64_t base) {
+std::optional<Value> parse_int(const std::string& text, int64_t base) {
   std::string digits = clean_number(text);
   bool negative = false;
   if (!digits.empty() && (digits[0] == '+' || digits[0] == '-')) {
@@ -298,8 +299,10 @@ std::optional<int64_t> parse_int(const std::string& text, int64_t base) {
   int64_t value = 0;
   const char* end = digits.data() + digits.size();
   const auto result = std::from_chars(digits.data(), end, value, static_cast<int>(base));
-  if (result.ec == std::errc::result_out_of_range) raise("integer result does not fit 64 bits");
-  return result.ec == std::errc() && result.ptr == end ? std::optional<int64_t>(value) : std::nullopt;
+  if (result.ptr != end) return std::nullopt;
+  if (result.ec == std::errc::result_out_of_range)
+    return Value::integer(BigInteger::from_digits(digits, static_cast<int>(base)));
+  return result.ec == std::errc() ? std::optional(Value(value)) : std::nullopt;
 }
 
 std::optional<double> parse_real(const std::string& text) {
@@ -319,23 +322,17 @@ std::optional<double> parse_real(const std::string& text) {
   return result.ec == std::errc() && result.ptr == end ? std::optional<double>(sign * value) : std::nullopt;
 }
 
-std::optional<Value> whole(double value) {
-  if (!std::isfinite(value)) return std::nullopt;
-  if (std::fabs(value) >= 9.2e18) raise("integer result does not fit 64 bits");
-  return Value(static_cast<int64_t>(value));
-}
-
 Value to_int(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound b = bind("int", arguments, {"default", "base"}, 0);
   const Value otherwise = b.value(0, Value(int64_t{0}));
   if (input.is_undefined()) raise_undefined(input);
-  if (input.is_integral()) return Value(input.as_int());
-  if (input.is_real()) return whole(input.as_real()).value_or(otherwise);
+  if (input.is_whole()) return posate(input);
+  if (input.is_real()) return std::isnan(input.as_real()) ? otherwise : whole_part(input.as_real());
   if (!input.is_string()) return otherwise;
-  const std::optional<int64_t> number = parse_int(input.text(), b.integer(1, 10));
-  if (number.has_value()) return Value(*number);
+  const std::optional<Value> number = parse_int(input.text(), b.integer(1, 10));
+  if (number.has_value()) return *number;
   const std::optional<double> real = parse_real(input.text());
-  return real.has_value() ? whole(*real).value_or(otherwise) : otherwise;
+  return real.has_value() && std::isfinite(*real) ? whole_part(*real) : otherwise;
 }
 
 Value to_float(Interpreter&, const Value& input, const Arguments& arguments) {
@@ -348,15 +345,6 @@ Value to_float(Interpreter&, const Value& input, const Arguments& arguments) {
   return real.has_value() ? Value(*real) : otherwise;
 }
 
-// Python rounds the exact binary value, halves to even; printing with that many digits does the same.
-double round_half_even(double value, int64_t digits) {
-  if (!std::isfinite(value) || digits > 300) return value;
-  if (digits >= 0) return std::strtod(fmt::format("{:.{}f}", value, digits).c_str(), nullptr);
-  if (digits < -308) return 0;
-  const double scale = std::pow(10.0, static_cast<double>(-digits));
-  return std::nearbyint(value / scale) * scale;
-}
-
 Value round(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound b = bind("round", arguments, {"precision", "method"}, 0);
   const int64_t precision = b.integer(0, 0);
@@ -365,17 +353,12 @@ Value round(Interpreter&, const Value& input, const Arguments& arguments) {
     raise("method must be common, ceil or floor");
   if (input.is_undefined()) raise_undefined(input);
   if (!input.is_number()) raise("type {} doesn't define __round__ method", input.type_name());
-  if (method == "common") {
-    if (input.is_real()) return Value(round_half_even(input.as_real(), precision));
-    if (precision >= 0) return Value(input.as_int());
-    return Value(static_cast<int64_t>(round_half_even(input.as_real(), precision)));
-  }
-  const double scale = std::pow(10.0, static_cast<double>(precision));
-  const double scaled = input.as_real() * scale;
-  if (!std::isfinite(scaled))
-    raise("cannot convert float {} to integer", std::isnan(scaled) ? "NaN" : "infinity");
-  // Python's are integers, which have no -0.
-  return Value(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / scale);
+  if (method == "common") return round_half_even(input, precision);
+  const Value scale = arithmetic(BinaryOp::power, Value(int64_t{10}), Value(precision));
+  Value scaled = arithmetic(BinaryOp::multiply, input, scale);
+  if (scaled.is_real())
+    scaled = whole_part(method == "ceil" ? std::ceil(scaled.as_real()) : std::floor(scaled.as_real()));
+  return arithmetic(BinaryOp::divide, scaled, scale);
 }
 
 Value filesizeformat(Interpreter&, const Value& input, const Arguments& arguments) {

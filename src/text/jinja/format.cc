@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
 #include "text/jinja/interpreter.h"
+#include "text/jinja/numbers.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/unicode.h"
 
@@ -18,7 +20,8 @@ struct Spec {
   std::string fill = " ";
   char align = '\0';  // < > = ^
   char sign = '-';
-  bool alternate = false, zero = false;
+  bool alternate = false, zero = false, has_sign = false;
+  bool no_negative_zero = false;  // 'z'
   char grouping = '\0';
   int64_t width = 0, precision = -1;
   char type = '\0';
@@ -53,7 +56,12 @@ std::string print_real(double value, char type, int64_t precision, bool alternat
   return large;
 }
 
-std::string print_magnitude(int64_t value, int base, bool upper) {
+std::string print_magnitude(const Value& integer, int base, bool upper) {
+  if (integer.is_big()) {
+    std::string digits = integer.big().text(base, upper);
+    return digits.substr(digits[0] == '-' ? 1 : 0);
+  }
+  const int64_t value = integer.as_int();
   uint64_t rest = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
   const std::string_view alphabet = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string digits;
@@ -66,7 +74,9 @@ std::string print_magnitude(int64_t value, int base, bool upper) {
 }
 
 std::string group_digits(const std::string& digits, char separator, size_t every) {
-  const size_t whole = std::min(digits.find_first_not_of("0123456789abcdefABCDEF"), digits.size());
+  // Groups of four are of hexadecimal digits.
+  const char* alphabet = every == 4 ? "0123456789abcdefABCDEF" : "0123456789";
+  const size_t whole = std::min(digits.find_first_not_of(alphabet), digits.size());
   std::string out;
   for (size_t i = 0; i < whole; i++) {
     if (i > 0 && (whole - i) % every == 0) out += separator;
@@ -78,7 +88,8 @@ std::string group_digits(const std::string& digits, char separator, size_t every
 // Digits in groups, with zeros before them up to the width where the field is filled so.
 std::string group_in_field(std::string digits, const std::string& head, const Spec& spec, size_t every) {
   std::string grouped = group_digits(digits, spec.grouping, every);
-  if (spec.fill != "0" || spec.align != '=') return grouped;
+  const bool has_digits = !digits.empty() && std::isxdigit(static_cast<unsigned char>(digits[0])) != 0;
+  if (spec.fill != "0" || spec.align != '=' || !has_digits) return grouped;
   while (static_cast<int64_t>(head.size() + grouped.size()) < spec.width) {
     digits.insert(0, 1, '0');
     grouped = group_digits(digits, spec.grouping, every);
@@ -112,6 +123,18 @@ std::string sign_text(bool negative, char sign) {
   return sign == '+' ? "+" : sign == ' ' ? " " : "";
 }
 
+bool is_negative(const Value& integer) {
+  return integer.is_big() ? integer.big().is_negative() : integer.as_int() < 0;
+}
+
+std::string character_of(const Value& integer) {
+  if (integer.is_big() || integer.as_int() < 0 || integer.as_int() > 0x10FFFF)
+    raise("%c arg not in range(0x110000)");
+  std::string c;
+  append_code_point(c, static_cast<char32_t>(integer.as_int()));
+  return c;
+}
+
 Spec parse_spec(std::string_view text) {
   Spec spec;
   size_t i = 0;
@@ -133,7 +156,11 @@ Spec parse_spec(std::string_view text) {
   const auto next = [&](std::string_view any) {
     return i < text.size() && any.find(text[i]) != std::string_view::npos ? text[i++] : '\0';
   };
-  if (const char sign = next("+- "); sign != '\0') spec.sign = sign;
+  if (const char sign = next("+- "); sign != '\0') {
+    spec.sign = sign;
+    spec.has_sign = true;
+  }
+  spec.no_negative_zero = next("z") != '\0';
   spec.alternate = next("#") != '\0';
   if (!has_fill && next("0") != '\0') {
     spec.zero = true;
@@ -149,11 +176,17 @@ Spec parse_spec(std::string_view text) {
   }
   if (i < text.size()) spec.type = text[i++];
   if (i < text.size()) raise("Invalid format specifier '{}'", text);
+  constexpr std::string_view kDecimal("defgEG%F\0", 9);
+  const bool groups =
+      kDecimal.find(spec.type) != std::string_view::npos ||
+      (spec.grouping == '_' && std::string_view("boxX").find(spec.type) != std::string_view::npos);
+  if (spec.grouping != '\0' && !groups) raise("Cannot specify '{}' with '{}'.", spec.grouping, spec.type);
   return spec;
 }
 
-std::string format_integer(int64_t value, const Spec& spec) {
+std::string format_integer(const Value& value, const Spec& spec) {
   if (spec.precision >= 0) raise("Precision not allowed in integer format specifier");
+  if (spec.no_negative_zero) raise("Negative zero coercion (z) not allowed in format specifier with integer");
   int base = 10;
   std::string prefix;
   switch (spec.type) {
@@ -175,18 +208,51 @@ std::string format_integer(int64_t value, const Spec& spec) {
       prefix = spec.type == 'x' ? "0x" : "0X";
       break;
     case 'c': {
-      std::string c;
-      if (value < 0 || value > 0x10FFFF) raise("%c arg not in range(0x110000)");
-      append_code_point(c, static_cast<char32_t>(value));
-      return pad("", c, spec, '>');
+      if (spec.has_sign) raise("Sign not allowed with integer format specifier 'c'");
+      if (spec.alternate) raise("Alternate form (#) not allowed with integer format specifier 'c'");
+      return pad("", character_of(value), spec, '>');
     }
     default:
       raise("Unknown format code '{}' for object of type 'int'", spec.type);
   }
   std::string digits = print_magnitude(value, base, spec.type == 'X');
-  const std::string head = sign_text(value < 0, spec.sign) + (spec.alternate ? prefix : "");
+  const std::string head = sign_text(is_negative(value), spec.sign) + (spec.alternate ? prefix : "");
   if (spec.grouping != '\0') digits = group_in_field(std::move(digits), head, spec, base == 10 ? 3 : 4);
   return pad(head, digits, spec, '>');
+}
+
+// As repr, or with so many digits in the way of 'g' but with at least one digit after the point.
+std::string print_as_repr(double value, int64_t precision, bool alternate) {
+  if (!std::isfinite(value)) return print_real(value, 'g', 0, false);
+  const bool shortest = precision < 0;
+  precision = std::max<int64_t>(precision, 1);
+  // "-d.ddde+xx" gives the digits and where the point is among them.
+  std::array<char, 32> buffer{};
+  std::string text;
+  if (shortest)
+    text.assign(buffer.data(),
+                std::to_chars(buffer.begin(), buffer.end(), value, std::chars_format::scientific).ptr);
+  else
+    text = print_real(value, 'e', precision - 1, false);
+  const size_t e = text.find('e');
+  int64_t point = std::stoll(text.substr(e + 1)) + 1;
+  std::string digits;
+  for (const char c : text.substr(0, e))
+    if (c >= '0' && c <= '9') digits += c;
+  while (digits.size() > 1 && digits.back() == '0') digits.pop_back();
+  const int64_t exponent = point - 1;
+  const bool scientific = point <= -4 || point > (shortest ? 16 : precision - 1);
+  if (scientific) point = 1;
+  auto end = static_cast<int64_t>(digits.size());
+  if (alternate && !shortest) end = precision;
+  end = std::max(end, scientific ? point : point + 1);
+  std::string out = std::signbit(value) ? "-" : "";
+  for (int64_t i = std::min<int64_t>(point - 1, 0); i < end; i++) {
+    if (i == point) out += '.';
+    out += i >= 0 && i < static_cast<int64_t>(digits.size()) ? digits[static_cast<size_t>(i)] : '0';
+  }
+  if (alternate && end == point) out += '.';
+  return scientific ? out + fmt::format("e{:+03}", exponent) : out;
 }
 
 std::string format_real(double value, const Spec& spec) {
@@ -194,18 +260,7 @@ std::string format_real(double value, const Spec& spec) {
   char type = spec.type;
   switch (type) {
     case '\0':
-      text = spec.precision < 0 ? python_float_repr(value) : print_real(value, 'g', spec.precision, true);
-      if (spec.precision >= 0 && std::isfinite(value)) {
-        // As 'g', with at least one digit after the point.
-        const size_t e = text.find('e');
-        std::string mantissa = text.substr(0, e);
-        while (mantissa.size() > 1 && mantissa.back() == '0' && mantissa[mantissa.size() - 2] != '.')
-          mantissa.pop_back();
-        if (e != std::string::npos && mantissa.ends_with(".0")) mantissa.resize(mantissa.size() - 2);
-        if (mantissa.back() == '.') mantissa += e == std::string::npos ? "0" : "";
-        if (mantissa.back() == '.') mantissa.pop_back();
-        text = mantissa + (e == std::string::npos ? "" : text.substr(e));
-      }
+      text = print_as_repr(value, spec.precision, spec.alternate);
       break;
     case '%':
       text = print_real(value * 100, 'f', spec.precision, spec.alternate) + "%";
@@ -224,8 +279,11 @@ std::string format_real(double value, const Spec& spec) {
     default:
       raise("Unknown format code '{}' for object of type 'float'", spec.type);
   }
-  const bool negative = text[0] == '-';
+  bool negative = text[0] == '-';
   if (negative) text.erase(0, 1);
+  if (spec.no_negative_zero &&
+      text.substr(0, text.find_first_of("eE")).find_first_of("123456789in") == std::string::npos)
+    negative = false;
   const std::string head = sign_text(negative, spec.sign);
   if (spec.grouping != '\0') text = group_in_field(std::move(text), head, spec, 3);
   return pad(head, text, spec, '>');
@@ -234,6 +292,10 @@ std::string format_real(double value, const Spec& spec) {
 std::string format_text(const std::string& text, const Spec& spec) {
   if (spec.type != '\0' && spec.type != 's')
     raise("Unknown format code '{}' for object of type 'str'", spec.type);
+  if (spec.has_sign) raise("Sign not allowed in string format specifier");
+  if (spec.no_negative_zero) raise("Negative zero coercion (z) not allowed in string format specifier");
+  if (spec.alternate) raise("Alternate form (#) not allowed in string format specifier");
+  if (spec.grouping != '\0') raise("Cannot specify '{}' with 's'.", spec.grouping);
   if (spec.align == '=' && !spec.zero) raise("'=' alignment not allowed in string format specifier");
   Spec field = spec;
   if (field.align == '=') field.align = '<';
@@ -364,11 +426,8 @@ class PercentFormatter {
       }
       case 'c': {
         if (value.is_string() && length(value) == 1) return pad("", value.text(), spec, '>');
-        if (!value.is_integral()) raise("%c requires int or char");
-        std::string c;
-        if (value.as_int() < 0 || value.as_int() > 0x10FFFF) raise("%c arg not in range(0x110000)");
-        append_code_point(c, static_cast<char32_t>(value.as_int()));
-        return pad("", c, spec, '>');
+        if (!value.is_whole()) raise("%c requires int or char");
+        return pad("", character_of(value), spec, '>');
       }
       default:
         break;
@@ -389,12 +448,11 @@ class PercentFormatter {
     if (!value.is_number() || (value.is_real() && !decimal))
       raise("%{} format: {} is required, not {}", spec.type, decimal ? "a real number" : "an integer",
             value.type_name());
-    if (value.is_real() && !(std::fabs(value.as_real()) < 9e18)) raise("integer result does not fit 64 bits");
-    const int64_t n = value.is_real() ? static_cast<int64_t>(value.as_real()) : value.as_int();
+    const Value n = value.is_real() ? whole_part(value.as_real()) : value;
     const int base = decimal ? 10 : spec.type == 'o' ? 8 : 16;
     std::string digits = print_magnitude(n, base, spec.type == 'X');
     while (static_cast<int64_t>(digits.size()) < spec.precision) digits.insert(0, 1, '0');
-    std::string head = sign_text(n < 0, spec.sign);
+    std::string head = sign_text(is_negative(n), spec.sign);
     if (spec.alternate && !decimal) head += std::string("0") + spec.type;
     return pad(head, digits, spec, '>');
   }
@@ -488,7 +546,8 @@ class BraceFormatter {
 
   Value look_up(std::string_view name) {
     size_t i = std::min(name.find_first_of(".["), name.size());
-    Value value = argument(name.substr(0, i));
+    number_fields(name);
+    Value value = name.empty() ? positional(next_++) : argument(name.substr(0, i));
     while (i < name.size()) {
       if (name[i] == '.') {
         const size_t end = std::min(name.find_first_of(".[", i + 1), name.size());
@@ -511,21 +570,28 @@ class BraceFormatter {
     return value;
   }
 
-  Value argument(std::string_view name) {
-    const bool is_index = name.find_first_not_of("0123456789") == std::string_view::npos;
-    if (!is_index) {
-      for (const auto& [key, value] : arguments_.keyword)
-        if (key == name) return value;
-      raise("{}", repr_text(name));
-    }
-    size_t digits = 0;
-    if (name.empty() ? numbered_ : next_ > 0)
+  // Fields are numbered all by themselves or all by hand; one that goes on after its number counts as
+  // neither.
+  void number_fields(std::string_view name) {
+    const bool by_hand = name.find_first_not_of("0123456789") == std::string_view::npos && !name.empty();
+    if (name.empty() ? numbered_ : by_hand && next_ > 0)
       raise("cannot switch between manual field specification and automatic field numbering");
-    numbered_ = numbered_ || !name.empty();
-    const auto index = static_cast<size_t>(name.empty() ? next_++ : read_number(name, digits));
-    if (index >= arguments_.positional.size())
+    numbered_ = numbered_ || by_hand;
+  }
+
+  Value positional(int64_t index) const {
+    if (index >= static_cast<int64_t>(arguments_.positional.size()))
       raise("Replacement index {} out of range for positional args tuple", index);
-    return arguments_.positional[index];
+    return arguments_.positional[static_cast<size_t>(index)];
+  }
+
+  Value argument(std::string_view name) const {
+    size_t digits = 0;
+    if (!name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos)
+      return positional(read_number(name, digits));
+    for (const auto& [key, value] : arguments_.keyword)
+      if (key == name) return value;
+    raise("{}", repr_text(name));
   }
 
   Interpreter& interpreter_;
@@ -552,9 +618,8 @@ std::string format_spec(const Value& value, std::string_view text) {
   if (value.is_string()) return format_text(value.text(), spec);
   const bool as_real =
       std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos && spec.type != '\0';
-  if (value.is_bool() && spec.type == '\0') return format_text(to_text(value), spec);
-  if (value.is_real() || (value.is_integral() && as_real)) return format_real(value.as_real(), spec);
-  if (value.is_integral()) return format_integer(value.as_int(), spec);
+  if (value.is_real() || (value.is_whole() && as_real)) return format_real(value.as_real(), spec);
+  if (value.is_whole()) return format_integer(value, spec);
   raise("unsupported format string passed to {}.__format__", value.type_name());
 }
 

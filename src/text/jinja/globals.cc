@@ -41,6 +41,7 @@ std::shared_ptr<Dict> make_dict(const char* function, const Arguments& arguments
     raise("{} expected at most 1 argument, got {}", function, arguments.positional.size());
   if (!arguments.positional.empty()) {
     const Value& first = arguments.positional[0];
+    if (first.is_undefined()) raise_undefined(first);
     if (first.is_dict()) {
       for (const auto& [key, value] : first.dict().entries) dict->set(key, value);
     } else {
@@ -100,9 +101,31 @@ Value raise_exception(Interpreter&, const Arguments& arguments) {
   throw TemplateError(to_text(b.value(0)));
 }
 
+// A date without a time zone, as Python's here: its name and offset are empty. A NUL ends the format.
+std::string without_zone(std::string_view format) {
+  std::string out;
+  format = format.substr(0, format.find('\0'));
+  for (size_t i = 0; i < format.size(); i++) {
+    if (format[i] != '%' || i + 1 == format.size()) {
+      out += format[i];
+      continue;
+    }
+    const char what = format[++i];
+    if (what == 'f') {
+      out += "000000";
+    } else if (what == ':' && i + 1 < format.size() && format[i + 1] == 'z') {
+      i++;
+    } else if (what != 'z' && what != 'Z') {
+      out += '%';
+      out += what;
+    }
+  }
+  return out;
+}
+
 Value strftime_now(Interpreter& interpreter, const Arguments& arguments) {
   const Bound b = bind("strftime_now", arguments, {"format"}, 1);
-  const std::string format = b.text(0, "", "strftime() argument 1");
+  const std::string format = without_zone(b.text(0, "", "strftime() argument 1"));
   const auto seconds = static_cast<std::time_t>(interpreter.now());
   std::tm local{};
   if (localtime_r(&seconds, &local) == nullptr) raise("the time {} has no date", seconds);

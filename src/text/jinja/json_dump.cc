@@ -28,6 +28,9 @@ class Dumper {
       case Type::integer:
         out_ += std::to_string(value.as_int());
         return;
+      case Type::big_integer:
+        out_ += value.big().text();
+        return;
       case Type::real:
         out_ += number(value.as_real());
         return;
@@ -108,6 +111,8 @@ class Dumper {
         return key.as_bool() ? "true" : "false";
       case Type::integer:
         return std::to_string(key.as_int());
+      case Type::big_integer:
+        return key.big().text();
       case Type::real:
         return number(key.as_real());
       default:

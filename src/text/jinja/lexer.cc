@@ -5,6 +5,7 @@
 #include <charconv>
 #include <limits>
 
+#include "text/jinja/big_integer.h"
 #include "text/jinja/meter.h"
 #include "text/jinja/unicode.h"
 
@@ -285,15 +286,23 @@ class Lexer {
     }
     const bool zeros_only = base == 10 && source_[p] == '0';
     int64_t value = 0;
+    bool fits = true;
+    std::string digits;
     for (; p < source_.size(); p++) {
       if (source_[p] == '_' && p + 1 < source_.size() && digit_value(source_[p + 1]) < base) continue;
       const int digit = digit_value(source_[p]);
       if (digit >= base || (zeros_only && digit != 0)) break;
-      if (__builtin_mul_overflow(value, int64_t{base}, &value) ||
-          __builtin_add_overflow(value, int64_t{digit}, &value))
-        error(begin, "integer literal does not fit 64 bits");
+      fits = fits && !__builtin_mul_overflow(value, int64_t{base}, &value) &&
+             !__builtin_add_overflow(value, int64_t{digit}, &value);
+      digits += source_[p];
     }
-    push(TokenType::integer, begin).integer = value;
+    Token& token = push(TokenType::integer, begin);
+    token.integer = value;
+    try {
+      if (!fits) token.text = BigInteger::from_digits(digits, base).text();
+    } catch (const TemplateError& problem) {
+      error(begin, problem.what());
+    }
     position_ = p;
   }
 

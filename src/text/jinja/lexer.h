@@ -25,7 +25,8 @@ enum class TokenType : uint8_t {
 struct Token {
   TokenType type = TokenType::end;
   uint32_t offset = 0;  // byte of the source
-  std::string text;     // name, operator, data, or the string with its escapes resolved
+  std::string text;     // name, operator, data, the string with its escapes resolved, or an integer's digits
+                        // where they do not fit 64 bits
   int64_t integer = 0;
   double real = 0;
 

@@ -9,6 +9,7 @@
 
 #include "text/jinja/arguments.h"
 #include "text/jinja/format.h"
+#include "text/jinja/numbers.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/unicode.h"
 
@@ -82,7 +83,7 @@ struct Window {
 Window window_of(const Value& self, const Bound& b, size_t start, size_t end) {
   const int64_t size = length(self);
   const auto clip = [&](size_t i, int64_t otherwise) {
-    int64_t at = b.has(i) && !b.value(i).is_none() ? require_int(b.value(i)) : otherwise;
+    int64_t at = b.has(i) && !b.value(i).is_none() ? clipped_int(b.value(i)) : otherwise;
     if (at < 0) at += size;
     return std::max<int64_t>(at, 0);
   };
@@ -393,8 +394,7 @@ Value maketrans(Interpreter&, const Value&, const Arguments& arguments) {
   if (!b.has(1)) {
     if (!b.value(0).is_dict()) raise("if you give only one argument to maketrans it must be a dict");
     for (const auto& [key, value] : b.value(0).dict().entries) {
-      if (!key.is_string() && !key.is_integral())
-        raise("keys in translate table must be strings or integers");
+      if (!key.is_string() && !key.is_whole()) raise("keys in translate table must be strings or integers");
       if (key.is_string() && length(key) != 1) raise("string keys in translate table must be of length 1");
       size_t at = 0;
       table->set(key.is_string() ? Value(static_cast<int64_t>(next_code_point(key.text(), at))) : key, value);
@@ -421,11 +421,15 @@ Value format(Interpreter& interpreter, const Value& self, const Arguments& argum
 
 Value format_map(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const Bound b = bind("format_map", arguments, {"mapping"}, 1);
-  if (!b.value(0).is_dict()) raise("format_map() argument must be a mapping");
   Arguments fields;
-  for (const auto& [key, value] : b.value(0).dict().entries)
-    if (key.is_string()) fields.keyword.emplace_back(key.text(), value);
+  if (b.value(0).is_dict())
+    for (const auto& [key, value] : b.value(0).dict().entries)
+      if (key.is_string()) fields.keyword.emplace_back(key.text(), value);
   return like(self, format_braces(interpreter, self.text(), fields));
+}
+
+Value encode(Interpreter&, const Value&, const Arguments&) {
+  raise("str.encode gives bytes, which a chat template has no use for");
 }
 
 constexpr std::array kStringMethods = std::to_array<Method>({
@@ -433,6 +437,7 @@ constexpr std::array kStringMethods = std::to_array<Method>({
     {"casefold", changed<case_fold>},
     {"center", justify<Align::center>},
     {"count", count},
+    {"encode", encode},
     {"endswith", has_affix<false>},
     {"expandtabs", expandtabs},
     {"find", find<false>},
@@ -481,12 +486,18 @@ constexpr std::array kStringMethods = std::to_array<Method>({
 
 Value conjugate(Interpreter&, const Value& self, const Arguments& arguments) {
   bind("conjugate", arguments, {}, 0);
-  return self.is_real() ? self : Value(self.as_int());
+  return self.is_integral() ? Value(self.as_int()) : self;
 }
 
 template <bool Ones>
 Value bits(Interpreter&, const Value& self, const Arguments& arguments) {
   bind(Ones ? "bit_count" : "bit_length", arguments, {}, 0);
+  if (self.is_big()) {
+    const std::string digits = self.big().text(2);
+    const auto ones = std::count(digits.begin(), digits.end(), '1');
+    const auto zeros = std::count(digits.begin(), digits.end(), '0');
+    return Value(static_cast<int64_t>(Ones ? ones : ones + zeros));
+  }
   const int64_t n = self.as_int();
   const uint64_t magnitude = n < 0 ? 0 - static_cast<uint64_t>(n) : static_cast<uint64_t>(n);
   return Value(static_cast<int64_t>(Ones ? std::popcount(magnitude) : std::bit_width(magnitude)));
@@ -494,7 +505,7 @@ Value bits(Interpreter&, const Value& self, const Arguments& arguments) {
 
 Value integer_ratio(Interpreter&, const Value& self, const Arguments& arguments) {
   bind("as_integer_ratio", arguments, {}, 0);
-  if (!self.is_real()) return Value::tuple({Value(self.as_int()), Value(int64_t{1})});
+  if (!self.is_real()) return Value::tuple({posate(self), Value(int64_t{1})});
   if (!std::isfinite(self.as_real())) raise("cannot convert {} to integer ratio", repr(self));
   int exponent = 0;
   double mantissa = std::frexp(self.as_real(), &exponent);
@@ -502,9 +513,8 @@ Value integer_ratio(Interpreter&, const Value& self, const Arguments& arguments)
     mantissa *= 2;
     exponent--;
   }
-  const double scaled = exponent > 0 ? std::ldexp(mantissa, exponent) : mantissa;
-  if (exponent < -62 || std::fabs(scaled) >= 9.2e18) raise("integer result does not fit 64 bits");
-  return Value::tuple({Value(static_cast<int64_t>(scaled)), Value(int64_t{1} << std::max(-exponent, 0))});
+  const Value over = whole_part(exponent > 0 ? std::ldexp(mantissa, exponent) : mantissa);
+  return Value::tuple({over, Value::integer(BigInteger(2).power(std::max(-exponent, 0)))});
 }
 
 Value is_whole(Interpreter&, const Value& self, const Arguments& arguments) {
@@ -643,7 +653,7 @@ bool is_number_attribute(std::string_view name) {
 Value number_attribute(const Value& number, std::string_view name) {
   if (name == "imag") return number.is_real() ? Value(0.0) : Value(int64_t{0});
   if (name == "denominator") return Value(int64_t{1});
-  return number.is_real() ? number : Value(number.as_int());
+  return number.is_integral() ? Value(number.as_int()) : number;
 }
 
 }  // namespace

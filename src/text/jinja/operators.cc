@@ -1,18 +1,17 @@
 #include "text/jinja/operators.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "text/jinja/format.h"
+#include "text/jinja/numbers.h"
 #include "text/jinja/unicode.h"
 
 namespace serval::jinja {
 namespace {
 
 using Kind = Sequence::Kind;
-__extension__ using Wide = unsigned __int128;
 
 const char* symbol_of(BinaryOp op) {
   switch (op) {
@@ -56,136 +55,6 @@ bool equal_dicts(const Dict& a, const Dict& b) {
     if (other == nullptr || !equal(value, *other)) return false;
   }
   return true;
-}
-
-// Exact, unlike a conversion of the integer to double.
-int compare_int_real(int64_t i, double d) {
-  if (d >= 9223372036854775808.0) return -1;
-  if (d < -9223372036854775808.0) return 1;
-  const double whole = std::floor(d);
-  const auto w = static_cast<int64_t>(whole);
-  if (i != w) return i < w ? -1 : 1;
-  return d > whole ? -1 : 0;
-}
-
-bool equal_numbers(const Value& a, const Value& b) {
-  if (a.is_real() && b.is_real()) return a.as_real() == b.as_real();
-  if (a.is_real()) return !std::isnan(a.as_real()) && compare_int_real(b.as_int(), a.as_real()) == 0;
-  if (b.is_real()) return !std::isnan(b.as_real()) && compare_int_real(a.as_int(), b.as_real()) == 0;
-  return a.as_int() == b.as_int();
-}
-
-bool less_numbers(const Value& a, const Value& b) {
-  if (a.is_real() && b.is_real()) return a.as_real() < b.as_real();
-  if (a.is_real()) return !std::isnan(a.as_real()) && compare_int_real(b.as_int(), a.as_real()) > 0;
-  if (b.is_real()) return !std::isnan(b.as_real()) && compare_int_real(a.as_int(), b.as_real()) < 0;
-  return a.as_int() < b.as_int();
-}
-
-[[noreturn]] void raise_overflow() {
-  raise("integer result does not fit 64 bits");
-}
-
-int64_t power_int(int64_t base, int64_t exponent) {
-  int64_t result = 1;
-  while (exponent > 0) {
-    if ((exponent & 1) != 0 && __builtin_mul_overflow(result, base, &result)) raise_overflow();
-    exponent >>= 1;
-    if (exponent > 0 && __builtin_mul_overflow(base, base, &base)) raise_overflow();
-  }
-  return result;
-}
-
-// a / b rounded once; integers above 2^53 would be rounded a first time on their way to double.
-double divide_exactly(int64_t a, int64_t b) {
-  const auto magnitude = [](int64_t i) {
-    return i < 0 ? -static_cast<uint64_t>(i) : static_cast<uint64_t>(i);
-  };
-  const uint64_t over = magnitude(a), under = magnitude(b);
-  if (over == 0) return b < 0 ? -0.0 : 0.0;
-  // At least 55 bits of the quotient, the last one also set where bits follow it.
-  const int shift =
-      std::max(0, 55 + static_cast<int>(std::bit_width(under)) - static_cast<int>(std::bit_width(over)));
-  const Wide wide = static_cast<Wide>(over) << shift;
-  const auto bits = static_cast<uint64_t>(wide / under) | static_cast<uint64_t>(wide % under != 0);
-  const double quotient = std::ldexp(static_cast<double>(bits), -shift);
-  return (a < 0) != (b < 0) ? -quotient : quotient;
-}
-
-Value arithmetic_int(BinaryOp op, int64_t a, int64_t b) {
-  int64_t result = 0;
-  switch (op) {
-    case BinaryOp::add:
-      if (__builtin_add_overflow(a, b, &result)) raise_overflow();
-      return Value(result);
-    case BinaryOp::subtract:
-      if (__builtin_sub_overflow(a, b, &result)) raise_overflow();
-      return Value(result);
-    case BinaryOp::multiply:
-      if (__builtin_mul_overflow(a, b, &result)) raise_overflow();
-      return Value(result);
-    case BinaryOp::divide:
-      if (b == 0) raise("division by zero");
-      return Value(divide_exactly(a, b));
-    case BinaryOp::floor_divide:
-      if (b == 0) raise("integer division or modulo by zero");
-      if (a == std::numeric_limits<int64_t>::min() && b == -1) raise_overflow();
-      result = a / b;
-      return Value(a % b != 0 && (a < 0) != (b < 0) ? result - 1 : result);
-    case BinaryOp::modulo:
-      if (b == 0) raise("integer modulo by zero");
-      if (b == -1) return Value(int64_t{0});
-      result = a % b;
-      return Value(result != 0 && (result < 0) != (b < 0) ? result + b : result);
-    case BinaryOp::power:
-      if (b >= 0) {
-        if (a == 0 || a == 1) return Value(b == 0 ? int64_t{1} : a);
-        if (a == -1) return Value(b % 2 == 0 ? int64_t{1} : int64_t{-1});
-        if (b > 64) raise_overflow();
-        return Value(power_int(a, b));
-      }
-      if (a == 0) raise("0.0 cannot be raised to a negative power");
-      return Value(std::pow(static_cast<double>(a), static_cast<double>(b)));
-  }
-  return {};
-}
-
-Value arithmetic_real(BinaryOp op, double a, double b) {
-  switch (op) {
-    case BinaryOp::add:
-      return Value(a + b);
-    case BinaryOp::subtract:
-      return Value(a - b);
-    case BinaryOp::multiply:
-      return Value(a * b);
-    case BinaryOp::divide:
-      if (b == 0) raise("float division by zero");
-      return Value(a / b);
-    case BinaryOp::floor_divide:
-    case BinaryOp::modulo: {
-      if (b == 0) raise("{}", op == BinaryOp::modulo ? "float modulo" : "float floor division by zero");
-      // The steps of Python's floats, so that infinities and the signs of zeros are its own.
-      double remainder = std::fmod(a, b), quotient = (a - remainder) / b;
-      if (remainder == 0) {
-        remainder = std::copysign(0.0, b);
-      } else if ((remainder < 0) != (b < 0)) {
-        remainder += b;
-        quotient -= 1;
-      }
-      if (op == BinaryOp::modulo) return Value(remainder);
-      if (quotient == 0) return Value(std::copysign(0.0, a / b));
-      const double whole = std::floor(quotient);
-      return Value(quotient - whole > 0.5 ? whole + 1 : whole);
-    }
-    case BinaryOp::power: {
-      if (a == 0 && b < 0) raise("0.0 cannot be raised to a negative power");
-      const double result = std::pow(a, b);
-      if (std::isinf(result) && std::isfinite(a) && std::isfinite(b)) raise("Numerical result out of range");
-      if (std::isnan(result) && !std::isnan(a) && !std::isnan(b)) raise("the result is a complex number");
-      return Value(result);
-    }
-  }
-  return {};
 }
 
 Value concatenate(const Value& a, const Value& b) {
@@ -310,9 +179,9 @@ std::optional<Value> character_at(const String& text, int64_t index) {
 
 int64_t slice_bound(const Value& value, int64_t missing, int64_t size, bool backwards) {
   if (value.is_none()) return missing;
-  if (value.is_undefined() || !value.is_integral())
+  if (value.is_undefined() || !value.is_whole())
     raise("slice indices must be integers or None or have an __index__ method");
-  int64_t bound = value.as_int();
+  int64_t bound = clipped_int(value);
   if (bound < 0) bound = bound < -size ? -1 : bound + size;
   if (bound < 0) return backwards ? -1 : 0;
   if (bound >= size) return backwards ? size - 1 : size;
@@ -336,8 +205,15 @@ void check_text_size(int64_t bytes, int64_t times) {
 
 int64_t require_int(const Value& value) {
   if (value.is_undefined()) raise_undefined(value);
+  if (value.is_big()) raise("the integer {} does not fit 64 bits here", value.big().text());
   if (!value.is_integral()) raise("'{}' object cannot be interpreted as an integer", value.type_name());
   return value.as_int();
+}
+
+int64_t clipped_int(const Value& value) {
+  if (!value.is_big()) return require_int(value);
+  constexpr int64_t kFar = std::numeric_limits<int64_t>::max() / 2;
+  return value.big().is_negative() ? -kFar : kFar;
 }
 
 const std::string& require_string(const Value& value, const char* what) {
@@ -434,8 +310,12 @@ bool contains(const Value& container, const Value& item) {
       return find_text(container.text(), item.text()) != std::string::npos;
     case Type::sequence:
       if (container.sequence().kind == Kind::keys) hash_of(item);
-      if (container.sequence().kind == Kind::items && item.is_sequence() && item.sequence().items.size() == 2)
+      if (container.sequence().kind == Kind::items) {
+        const bool is_pair =
+            item.is_sequence() && item.sequence().kind == Kind::tuple && item.sequence().items.size() == 2;
+        if (!is_pair) return false;
         hash_of(item.sequence().items[0]);
+      }
       for (const Value& candidate : container.sequence().items)
         if (equal(candidate, item)) return true;
       return false;
@@ -463,9 +343,11 @@ size_t hash_of(const Value& value) {
     case Type::boolean:
     case Type::integer:
       return std::hash<int64_t>()(value.as_int());
+    case Type::big_integer:
+      return std::hash<double>()(value.big().real());
     case Type::real: {
       const double d = value.as_real();
-      const bool whole = d == std::floor(d) && std::fabs(d) < 9e18;
+      const bool whole = d == std::floor(d) && std::fabs(d) < 9223372036854775808.0;
       return whole ? std::hash<int64_t>()(static_cast<int64_t>(d)) : std::hash<double>()(d);
     }
     case Type::string:
@@ -487,10 +369,7 @@ size_t hash_of(const Value& value) {
 }
 
 Value binary(BinaryOp op, const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) {
-    if (a.is_real() || b.is_real()) return arithmetic_real(op, a.as_real(), b.as_real());
-    return arithmetic_int(op, a.as_int(), b.as_int());
-  }
+  if (a.is_number() && b.is_number()) return arithmetic(op, a, b);
   if (op == BinaryOp::modulo && a.is_string()) return Value(format_percent(a, b));
   if (a.is_undefined()) raise_undefined(a);
   if (b.is_undefined()) raise_undefined(b);
@@ -518,15 +397,15 @@ Value binary(BinaryOp op, const Value& a, const Value& b) {
 Value negate(const Value& value) {
   if (value.is_undefined()) raise_undefined(value);
   if (value.is_real()) return Value(-value.as_real());
-  if (!value.is_integral()) raise("bad operand type for unary -: '{}'", value.type_name());
-  return arithmetic_int(BinaryOp::subtract, 0, value.as_int());
+  if (!value.is_whole()) raise("bad operand type for unary -: '{}'", value.type_name());
+  return arithmetic(BinaryOp::subtract, Value(int64_t{0}), value);
 }
 
 Value posate(const Value& value) {
   if (value.is_undefined()) raise_undefined(value);
   if (value.is_real()) return value;
-  if (!value.is_integral()) raise("bad operand type for unary +: '{}'", value.type_name());
-  return Value(value.as_int());
+  if (!value.is_whole()) raise("bad operand type for unary +: '{}'", value.type_name());
+  return value.is_big() ? value : Value(value.as_int());
 }
 
 void append_text(std::string& out, const Value& value) {
@@ -555,6 +434,8 @@ std::string repr(const Value& value) {
       return value.as_bool() ? "True" : "False";
     case Type::integer:
       return std::to_string(value.as_int());
+    case Type::big_integer:
+      return value.big().text();
     case Type::real:
       return python_float_repr(value.as_real());
     case Type::string:
@@ -721,9 +602,9 @@ Value slice(const Value& value, const Value& start, const Value& stop, const Val
   if (!sliceable) raise("'{}' object is not subscriptable", value.type_name());
   int64_t step = 1;
   if (!step_value.is_none()) {
-    if (step_value.is_undefined() || !step_value.is_integral())
+    if (step_value.is_undefined() || !step_value.is_whole())
       raise("slice indices must be integers or None or have an __index__ method");
-    step = step_value.as_int();
+    step = clipped_int(step_value);
   }
   if (step == 0) raise("slice step cannot be zero");
   const int64_t size = length(value);

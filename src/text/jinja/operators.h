@@ -39,6 +39,7 @@ Value slice(const Value& value, const Value& start, const Value& stop, const Val
 
 // An int out of bool or int; raises "'str' object cannot be interpreted as an integer".
 int64_t require_int(const Value& value);
+int64_t clipped_int(const Value& value);  // one beyond 64 bits is as far as one can count
 const std::string& require_string(const Value& value, const char* what);
 [[noreturn]] void raise_undefined(const Value& value);  // the use of an undefined value
 

@@ -10,6 +10,10 @@
 namespace serval::jinja {
 namespace {
 
+Value integer_of(const Token& token) {
+  return token.text.empty() ? Value(token.integer) : Value::integer(BigInteger::from_digits(token.text));
+}
+
 class Parser {
  public:
   Parser(std::string_view source, const Limits& limits) : limits_(limits) {
@@ -118,6 +122,12 @@ class Parser {
     node->items.push_back(std::move(a));
     node->items.push_back(std::move(b));
     return finish(std::move(node));
+  }
+
+  // `and` and `or`. As jinja2, a constant on the left decides at once.
+  ExprPtr make_choice(ExprKind kind, uint32_t offset, ExprPtr a, ExprPtr b) const {
+    if (a->kind != ExprKind::constant) return make_pair(kind, offset, std::move(a), std::move(b));
+    return a->value.truthy() == (kind == ExprKind::logical_or) ? std::move(a) : std::move(b);
   }
 
   static std::unique_ptr<Stmt> make_stmt(StmtKind kind, uint32_t offset) {
@@ -244,21 +254,41 @@ class Parser {
     expect_name("in");
     loops_--;
     node->exprs.push_back(parse_tuple({"recursive"}, false, false));
+    const bool saved = std::exchange(may_be_unknown_, false);
     node->exprs.push_back(skip_name("if") ? parse_expression() : nullptr);
+    may_be_unknown_ = saved;
     node->recursive = skip_name("recursive");
     loops_++;
     open_loops_++;
-    node->body = parse_block({"endfor", "else"});
+    node->body = parse_scope({"endfor", "else"});
     open_loops_--;
-    if (advance().text == "else") node->branches.push_back(parse_block_to("endfor"));
+    if (advance().text == "else") node->branches.push_back(parse_scope_to("endfor"));
     loops_--;
     return node;
+  }
+
+  void note_unknown(uint32_t offset, std::string message) {
+    if (!may_be_unknown_) unknown_.emplace_back(offset, std::move(message));
+  }
+
+  // The body of a statement that has a scope of its own.
+  Block parse_scope(const Words& ends) {
+    const bool saved = std::exchange(may_be_unknown_, false);
+    Block body = parse_block(ends);
+    may_be_unknown_ = saved;
+    return body;
+  }
+  Block parse_scope_to(std::string_view end) {
+    const bool saved = std::exchange(may_be_unknown_, false);
+    Block body = parse_block_to(end);
+    may_be_unknown_ = saved;
+    return body;
   }
 
   std::unique_ptr<Stmt> parse_if(uint32_t offset) {
     advance();
     auto node = make_stmt(StmtKind::if_chain, offset);
-    const size_t unknown = unknown_.size();
+    const bool saved = std::exchange(may_be_unknown_, true);
     while (true) {
       node->exprs.push_back(parse_tuple({}, false, false));
       node->branches.push_back(parse_block({"elif", "else", "endif"}));
@@ -267,7 +297,7 @@ class Parser {
       if (word == "else") node->branches.push_back(parse_block_to("endif"));
       break;
     }
-    unknown_.resize(unknown);  // a branch may ask for filters that only another jinja2 has
+    may_be_unknown_ = saved;
     return node;
   }
 
@@ -281,7 +311,7 @@ class Parser {
     }
     node->kind = StmtKind::assign_block;
     if (current().is_op("|")) node->exprs.push_back(parse_filters(nullptr));
-    node->body = parse_block_to("endset");
+    node->body = parse_scope_to("endset");
     return node;
   }
 
@@ -289,7 +319,7 @@ class Parser {
   void parse_macro_body(MacroBody& macro, std::string_view end) {
     const int open_loops = std::exchange(open_loops_, 0);
     macros_.push_back(&macro);
-    macro.body = parse_block_to(end);
+    macro.body = parse_scope_to(end);
     macros_.pop_back();
     open_loops_ = open_loops;
     for (const Parameter& parameter : macro.parameters)
@@ -349,7 +379,7 @@ class Parser {
     advance();
     auto node = make_stmt(StmtKind::filter_block, offset);
     node->exprs.push_back(parse_filters(parse_one_filter(nullptr)));
-    node->body = parse_block_to("endfilter");
+    node->body = parse_scope_to("endfilter");
     return node;
   }
 
@@ -362,7 +392,7 @@ class Parser {
       expect_op("=");
       node->exprs.push_back(parse_expression());
     }
-    node->body = parse_block_to("endwith");
+    node->body = parse_scope_to("endwith");
     return node;
   }
 
@@ -381,7 +411,7 @@ class Parser {
     auto node = make_stmt(StmtKind::generation, offset);
     program_->has_generation = true;
     const int open_loops = std::exchange(open_loops_, 0);
-    node->body = parse_block_to("endgeneration");
+    node->body = parse_scope_to("endgeneration");
     open_loops_ = open_loops;
     return node;
   }
@@ -390,7 +420,7 @@ class Parser {
     advance();
     auto node = make_stmt(StmtKind::autoescape, offset);
     node->exprs.push_back(parse_expression());
-    node->body = parse_block_to("endautoescape");
+    node->body = parse_scope_to("endautoescape");
     return node;
   }
 
@@ -404,7 +434,7 @@ class Parser {
       if (name == node->text) error(offset, fmt::format("block '{}' defined twice", name));
     program_->blocks.emplace_back(node->text, node.get());
     const int open_loops = std::exchange(open_loops_, 0);
-    node->body = parse_block_to("endblock");
+    node->body = parse_scope_to("endblock");
     open_loops_ = open_loops;
     skip_name(node->text);
     return node;
@@ -514,14 +544,14 @@ class Parser {
   ExprPtr parse_or() {
     const uint32_t offset = current().offset;
     ExprPtr left = parse_and();
-    while (skip_name("or")) left = make_pair(ExprKind::logical_or, offset, std::move(left), parse_and());
+    while (skip_name("or")) left = make_choice(ExprKind::logical_or, offset, std::move(left), parse_and());
     return left;
   }
 
   ExprPtr parse_and() {
     const uint32_t offset = current().offset;
     ExprPtr left = parse_not();
-    while (skip_name("and")) left = make_pair(ExprKind::logical_and, offset, std::move(left), parse_not());
+    while (skip_name("and")) left = make_choice(ExprKind::logical_and, offset, std::move(left), parse_not());
     return left;
   }
 
@@ -650,7 +680,7 @@ class Parser {
       return node;
     }
     if (token.type == TokenType::integer || token.type == TokenType::real) {
-      node->value = token.type == TokenType::integer ? Value(token.integer) : Value(token.real);
+      node->value = token.type == TokenType::integer ? integer_of(token) : Value(token.real);
       advance();
       return node;
     }
@@ -757,7 +787,7 @@ class Parser {
     }
     if (name.type != TokenType::integer) error(name.offset, "expected name or number");
     ExprPtr index = make(ExprKind::constant, name.offset);
-    index->value = Value(name.integer);
+    index->value = integer_of(name);
     return make_pair(ExprKind::subscript, offset, std::move(object), std::move(index));
   }
 
@@ -853,8 +883,7 @@ class Parser {
   ExprPtr parse_one_filter(ExprPtr value) {
     ExprPtr node = make(ExprKind::filter, current().offset);
     node->text = parse_dotted_name();
-    if (!is_filter(node->text))
-      unknown_.emplace_back(node->offset, fmt::format("No filter named '{}'.", node->text));
+    if (!is_filter(node->text)) note_unknown(node->offset, fmt::format("No filter named '{}'.", node->text));
     node->items.push_back(std::move(value));
     node->arguments = current().is_op("(") ? parse_arguments() : std::make_unique<CallArguments>();
     return finish(std::move(node));
@@ -870,8 +899,7 @@ class Parser {
     const bool negated = skip_name("not");
     ExprPtr node = make(ExprKind::test, offset);
     node->text = parse_dotted_name();
-    if (!is_test(node->text))
-      unknown_.emplace_back(node->offset, fmt::format("No test named '{}'.", node->text));
+    if (!is_test(node->text)) note_unknown(node->offset, fmt::format("No test named '{}'.", node->text));
     node->items.push_back(std::move(value));
     const Token& next = current();
     const bool is_operand = next.type == TokenType::name || next.type == TokenType::string ||
@@ -904,6 +932,9 @@ class Parser {
   std::vector<std::string> tags_;
   std::vector<Words> end_words_;
   std::vector<std::pair<uint32_t, std::string>> unknown_;  // filters and tests that do not exist
+  // A branch of an {% if %} may ask for what only another jinja2 has; statements inside of it that have a
+  // scope of their own may not.
+  bool may_be_unknown_ = false;
 };
 
 }  // namespace

@@ -29,6 +29,7 @@ bool compared(Interpreter&, const Value& value, const Arguments& arguments) {
 int64_t remainder(const Value& value, const Value& divisor) {
   const Value rest = binary(BinaryOp::modulo, value, divisor);
   if (!rest.is_number()) return 2;  // '%d' % 2 is a text
+  if (rest.is_big()) return 2;
   return rest.is_integral() ? rest.as_int() : (rest.as_real() == 0 ? 0 : rest.as_real() == 1 ? 1 : 2);
 }
 
@@ -68,7 +69,7 @@ bool is_false(const Value& v) {
   return v.is_bool() && !v.as_bool();
 }
 bool is_integer(const Value& v) {
-  return v.is_int();
+  return v.is_int() || v.is_big();
 }
 bool is_float(const Value& v) {
   return v.is_real();

@@ -1,6 +1,7 @@
 #include "text/jinja/value.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "text/jinja/operators.h"
 #include "text/jinja/unicode.h"
@@ -131,11 +132,20 @@ Value Value::iterator(std::vector<Value> items) {
   return v;
 }
 
+Value Value::integer(const BigInteger& number) {
+  if (const std::optional<int64_t> small = number.small(); small.has_value()) return Value(*small);
+  Value v;
+  v.type_ = Type::big_integer;
+  v.object_ = std::make_shared<BigInt>(number);
+  return v;
+}
+
 // NOLINTNEXTLINE(misc-no-recursion): parsed JSON is nested at most 128 deep
 Value Value::from_json(const Json& json) {
   if (json.is_null()) return {};
   if (json.is_bool()) return Value(json.as_bool());
   if (json.is_int()) return Value(json.as_int());
+  if (json.is_long_int()) return integer(BigInteger::from_digits(json.long_int_digits()));
   if (json.is_double()) return Value(json.as_double());
   if (json.is_string()) return Value(json.as_string());
   if (json.is_array()) {
@@ -149,6 +159,16 @@ Value Value::from_json(const Json& json) {
   return Value(std::move(dict));
 }
 
+const BigInteger& Value::big() const {
+  return static_cast<const BigInt&>(*object_).number;
+}
+double Value::as_real() const {
+  if (is_real()) return scalar_.real;
+  if (!is_big()) return static_cast<double>(as_int());
+  const double real = big().real();
+  if (std::isinf(real)) raise("int too large to convert to float");
+  return real;
+}
 const String& Value::string() const {
   return static_cast<const String&>(*object_);
 }
@@ -183,6 +203,8 @@ bool Value::truthy() const {
       return scalar_.boolean;
     case Type::integer:
       return scalar_.integer != 0;
+    case Type::big_integer:
+      return true;
     case Type::real:
       return scalar_.real != 0;
     case Type::string:
@@ -208,6 +230,7 @@ std::string Value::type_name() const {
     case Type::boolean:
       return "bool";
     case Type::integer:
+    case Type::big_integer:
       return "int";
     case Type::real:
       return "float";

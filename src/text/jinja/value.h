@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "text/jinja/big_integer.h"
 #include "text/jinja/meter.h"
 
 namespace serval::jinja {
@@ -24,6 +25,7 @@ enum class Type : uint8_t {
   none,
   boolean,
   integer,
+  big_integer,  // an int beyond 64 bits; one that fits is never held so
   real,
   string,
   sequence,  // list, tuple, range and the views of a dict
@@ -43,6 +45,7 @@ struct Object {
 // Notes in `object` that it holds `item`; raises where values are nested too deeply.
 void hold(Object& object, const class Value& item);
 
+struct BigInt;
 struct String;
 struct Sequence;
 struct Dict;
@@ -70,6 +73,7 @@ class Value {
   static Value tuple(std::vector<Value> items);
   static Value sequence(std::shared_ptr<Sequence> items);
   static Value iterator(std::vector<Value> items);
+  static Value integer(const BigInteger& number);
   static Value from_json(const Json& json);
 
   Type type() const { return type_; }
@@ -78,8 +82,10 @@ class Value {
   bool is_bool() const { return type_ == Type::boolean; }
   bool is_int() const { return type_ == Type::integer; }
   bool is_real() const { return type_ == Type::real; }
-  bool is_integral() const { return is_int() || is_bool(); }  // Python's bool is an int
-  bool is_number() const { return is_integral() || is_real(); }
+  bool is_big() const { return type_ == Type::big_integer; }
+  bool is_integral() const { return is_int() || is_bool(); }  // of 64 bits; Python's bool is an int
+  bool is_whole() const { return is_integral() || is_big(); }
+  bool is_number() const { return is_whole() || is_real(); }
   bool is_string() const { return type_ == Type::string; }
   bool is_sequence() const { return type_ == Type::sequence; }
   bool is_dict() const { return type_ == Type::dict; }
@@ -90,7 +96,8 @@ class Value {
   // Each is to be called on a value of that type only.
   bool as_bool() const { return scalar_.boolean; }
   int64_t as_int() const { return is_bool() ? static_cast<int64_t>(scalar_.boolean) : scalar_.integer; }
-  double as_real() const { return is_real() ? scalar_.real : static_cast<double>(as_int()); }
+  const BigInteger& big() const;
+  double as_real() const;  // raises for an integer that is larger than any double
   const String& string() const;
   const std::string& text() const;
   const Sequence& sequence() const;
@@ -121,6 +128,11 @@ class Value {
 struct TextRange {
   int64_t begin = 0, end = 0;
   int64_t message = -1;  // which of `messages` was being written, -1 where that cannot be told
+};
+
+struct BigInt : Object {
+  explicit BigInt(BigInteger value) : Object(2048), number(std::move(value)) {}
+  BigInteger number;
 };
 
 struct String : Object {
