@@ -44,7 +44,8 @@ int run_data_preview(const Arguments& arguments) {
     print_result(preview_examples(data.examples, tools.tokenizer, wanted, colour, shape.kind));
     if (!s.flag("ids")) continue;
     for (int64_t i = 0; i < data.examples.size(); ++i)
-      print_result(fmt::format("--- example {}: ids\n{}", i + 1,
+      print_result(fmt::format("--- example {}{}: ids\n{}", i / documents_of(shape.kind) + 1,
+                               description_of(shape.kind, i, data.examples.values(i)),
                                preview_ids(data.examples, i, tools.tokenizer, colour)));
   }
   if (html) print_result(preview_html(all, tools.tokenizer, all.size(), "What is trained on"));

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -25,16 +26,23 @@ constexpr int64_t kBufferBytes = int64_t{1} << 20;  // of each column, instead o
 constexpr int64_t kMemoryLimit = int64_t{2} << 30;
 constexpr int64_t kSmallFileLimit = int64_t{64} << 20, kMostUnpacked = 1000;
 
-// Memory for one file, with a limit: a small one cannot ask for gigabytes.
+// Memory for one file, with a limit: a small one cannot ask for gigabytes. It stays for the life of the
+// process, as Arrow's own threads may let go of a buffer after the file was closed.
 class FilePool {
  public:
+  static arrow::MemoryPool* of_file(int64_t file_size) {
+    static std::mutex mutex;
+    static auto& all = *new std::vector<std::unique_ptr<FilePool>>;
+    const std::lock_guard lock(mutex);
+    all.push_back(std::unique_ptr<FilePool>(new FilePool(file_size)));
+    return &all.back()->limited_;
+  }
+
+ private:
   explicit FilePool(int64_t file_size)
       : counted_(arrow::system_memory_pool()),
         limited_(&counted_, std::min(kMemoryLimit,
                                      kSmallFileLimit + kMostUnpacked * std::min(file_size, kMemoryLimit))) {}
-  arrow::MemoryPool* get() { return &limited_; }
-
- private:
   arrow::ProxyMemoryPool counted_;
   arrow::CappedMemoryPool limited_;
 };
@@ -58,7 +66,7 @@ using Batch = std::shared_ptr<arrow::RecordBatch>;
 // Groups of rows (of a Parquet file, or the batches of an Arrow file) that are read as streams of batches.
 class Groups {
  public:
-  explicit Groups(std::unique_ptr<FilePool> pool) : pool_(std::move(pool)) {}
+  explicit Groups(arrow::MemoryPool* pool) : pool_(pool) {}
   virtual ~Groups() = default;
   // First row of each group, and the number of rows.
   const std::vector<int64_t>& starts() const { return starts_; }
@@ -73,11 +81,11 @@ class Groups {
       throw std::runtime_error("a group of rows says that it has " + std::to_string(rows) + " rows");
     starts_.push_back(end);
   }
-  arrow::MemoryPool* pool() const { return pool_->get(); }
+  arrow::MemoryPool* pool() const { return pool_; }
   std::vector<int64_t> starts_ = {0};
 
  private:
-  std::unique_ptr<FilePool> pool_;  // outlives what the classes below hold
+  arrow::MemoryPool* pool_;
 };
 
 // Nothing in a footer is longer, or has more items, than the footer has bytes: lists that claim more are
@@ -109,8 +117,8 @@ parquet::ReaderProperties properties_for(arrow::io::RandomAccessFile& file, arro
 
 class ParquetGroups final : public Groups {
  public:
-  ParquetGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, std::unique_ptr<FilePool> memory)
-      : Groups(std::move(memory)) {
+  ParquetGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, arrow::MemoryPool* memory)
+      : Groups(memory) {
     parquet::arrow::FileReaderBuilder builder;
     const parquet::ReaderProperties read = properties_for(*file, pool());
     check(builder.Open(std::move(file), read));
@@ -151,9 +159,8 @@ arrow::ipc::IpcReadOptions ipc_options(arrow::MemoryPool* pool) {
 // Everything in a file of this kind is an offset that may lie: each batch is checked in full.
 class ArrowFileGroups final : public Groups {
  public:
-  ArrowFileGroups(const std::shared_ptr<arrow::io::RandomAccessFile>& file, std::unique_ptr<FilePool> memory)
-      : Groups(std::move(memory)),
-        reader_(take(arrow::ipc::RecordBatchFileReader::Open(file, ipc_options(pool())))) {
+  ArrowFileGroups(const std::shared_ptr<arrow::io::RandomAccessFile>& file, arrow::MemoryPool* memory)
+      : Groups(memory), reader_(take(arrow::ipc::RecordBatchFileReader::Open(file, ipc_options(pool())))) {
     for (int i = 0; i < reader_->num_record_batches(); ++i)
       add_group(take(reader_->ReadRecordBatch(i))->num_rows());
   }
@@ -172,8 +179,8 @@ class ArrowFileGroups final : public Groups {
 
 class ArrowStreamGroups final : public Groups {
  public:
-  ArrowStreamGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, std::unique_ptr<FilePool> memory)
-      : Groups(std::move(memory)), file_(std::move(file)) {
+  ArrowStreamGroups(std::shared_ptr<arrow::io::RandomAccessFile> file, arrow::MemoryPool* memory)
+      : Groups(memory), file_(std::move(file)) {
     begin_at(0);
     while (const Batch batch = next()) add_group(batch->num_rows());
   }
@@ -196,15 +203,14 @@ class ArrowStreamGroups final : public Groups {
 
 std::unique_ptr<Groups> open_groups(const char* path) {
   struct stat status {};
-  auto pool = std::make_unique<FilePool>(::stat(path, &status) == 0 ? status.st_size : 0);
-  const std::shared_ptr<arrow::io::RandomAccessFile> file =
-      take(arrow::io::ReadableFile::Open(path, pool->get()));
+  arrow::MemoryPool* pool = FilePool::of_file(::stat(path, &status) == 0 ? status.st_size : 0);
+  const std::shared_ptr<arrow::io::RandomAccessFile> file = take(arrow::io::ReadableFile::Open(path, pool));
   char magic[6] = {};
   const int64_t got = take(file->ReadAt(0, sizeof magic, magic));
   const std::string_view text(magic, static_cast<size_t>(got));
-  if (text.starts_with("PAR1")) return std::make_unique<ParquetGroups>(file, std::move(pool));
-  if (text.starts_with("ARROW1")) return std::make_unique<ArrowFileGroups>(file, std::move(pool));
-  if (text.starts_with("\xFF\xFF\xFF\xFF")) return std::make_unique<ArrowStreamGroups>(file, std::move(pool));
+  if (text.starts_with("PAR1")) return std::make_unique<ParquetGroups>(file, pool);
+  if (text.starts_with("ARROW1")) return std::make_unique<ArrowFileGroups>(file, pool);
+  if (text.starts_with("\xFF\xFF\xFF\xFF")) return std::make_unique<ArrowStreamGroups>(file, pool);
   if (text.starts_with("FEA1"))
     throw std::runtime_error("is Feather V1; write it again as Feather V2 or Parquet");
   throw std::runtime_error("is neither Parquet nor Arrow");
