@@ -95,9 +95,10 @@ void write_adapter(const std::string& directory, const AdapterConfig& config, co
     if (!saved.names.contains(name)) continue;
     const DType dtype = s.slice->trained ? DType::f32 : saved.stored;
     const auto add = [&](const std::string& as) {
-      writer.add(peft_name(as), dtype, s.slice->shape, [s = s, dtype, &states](void* target) {
-        read_slice(*s.parameter, *s.slice, states, target, dtype);
-      });
+      writer.add_rows(peft_name(as), dtype, s.slice->shape,
+                      [s = s, dtype, &states](int64_t row, int64_t rows, void* target) {
+                        read_slice_rows(*s.parameter, *s.slice, states, row, rows, target, dtype);
+                      });
     };
     add(name);
     if (saved.tied_head && name == "model.embed_tokens.weight") add("lm_head.weight");
