@@ -211,6 +211,19 @@ TEST(TokenizerChanges, SayWhatIsNewAndWhatSpelledIt) {
   EXPECT_FALSE(was_changed(change_tokenizer(tokenizer(), {}).tokenizer));
 }
 
+TEST(TokenizerFiles, AVocabularyWithOneIdForTwoTokensIsRefused) {
+  const Tokenizer tokenizer = Tokenizer::from_json(
+      R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "c": 2}, "merges": ["a b"]}})",
+      Json::object(), "t");
+  try {
+    (void)tokenizer_json(tokenizer);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "t: several tokens share an id (2), so the vocabulary cannot be written again");
+  }
+}
+
 TEST(TokenizerFiles, NamedTokensMustExistAndMoveTheEndsOfAText) {
   const Json config = Json::parse(R"({"eos_token": "a", "add_eos_token": true})", "config");
   const Tokenizer tokenizer = Tokenizer::from_json(

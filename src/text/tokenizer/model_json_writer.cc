@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/unigram.h"
@@ -69,6 +70,16 @@ void BpeModel::write_json(std::string& out, const ModelJsonOptions& options) con
   const auto right = [&](const Merge& m) {
     return vocabulary_.text(static_cast<int32_t>(m.pair & 0xFFFFFFFFu));
   };
+  // A file may give one id to two tokens; merges name tokens by their ids here, and would come out otherwise.
+  std::string merged;
+  for (const Merge& m : merges) {
+    merged = left(m);
+    merged += right(m).substr(std::min(options_.continuing_subword_prefix.size(), right(m).size()));
+    if (vocabulary_.find(left(m)) != static_cast<int32_t>(m.pair >> 32) ||
+        vocabulary_.find(right(m)) != static_cast<int32_t>(m.pair & 0xFFFFFFFFu) ||
+        vocabulary_.find(merged) != m.id || vocabulary_.text(m.id) != merged)
+      fail("{}: several tokens share an id ({}), so the vocabulary cannot be written again", where_, m.id);
+  }
   const bool lines = std::none_of(merges.begin(), merges.end(), [&](const Merge& m) {
     return left(m).find(' ') != std::string_view::npos || right(m).find(' ') != std::string_view::npos ||
            left(m).substr(0, 8) == "#version";
