@@ -67,6 +67,24 @@ TEST(Tokenize, ManyLinesKeepTheirOrderOnAnyNumberOfThreads) {
   EXPECT_EQ(tokenize({"--tokenizer", file, "--decode"}, one.out).out, text);
 }
 
+TEST(Tokenize, HostileLinesAreText) {
+  const std::string root = scratch_directory(), file = tokenizer_file(root, "tokenizer_gpt2");
+  // A NUL is a character; what is no UTF-8 becomes U+FFFD, as Python's decoder has it; "\r" belongs to the
+  // line.
+  Finished run = tokenize({"--tokenizer", file}, std::string("a\0b\nx\xff\xc3(\r\n\xed\xa0\x80", 13));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const std::string replacement = "\xEF\xBF\xBD";
+  run = tokenize({"--tokenizer", file, "--decode"}, run.out);
+  EXPECT_EQ(run.out, std::string("a\0b\n", 4) + "x" + replacement + replacement + "(\r\n" + replacement +
+                         replacement + replacement + "\n");
+  // One word of a million letters.
+  std::string word(1'000'000, 'x');
+  for (size_t i = 0; i < word.size(); i += 7) word[i] = static_cast<char>('a' + i % 26);
+  run = tokenize({"--tokenizer", file}, word + "\n");
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(tokenize({"--tokenizer", file, "--decode"}, run.out).out, word + "\n");
+}
+
 TEST(Tokenize, SectionsThatAreIgnoredAreNamed) {
   const std::string root = scratch_directory();
   Json data = Json::parse(read_file(fixture("text/tokenizer_gpt2.json")), "fixture").at("tokenizer");
