@@ -8,6 +8,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace serval;
   const std::string_view file(reinterpret_cast<const char*>(data), size);
-  use_tokenizer([&] { return parts_from_tokenizer_json(std::string(file), Json::object(), "tokenizer.json"); });
+  use_tokenizer(
+      [&] { return parts_from_tokenizer_json(std::string(file), Json::object(), "tokenizer.json"); });
   return 0;
 }

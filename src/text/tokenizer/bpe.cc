@@ -125,9 +125,13 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, int64_t 
   std::string& merged = scratch().spelled;
   merged = left;
   merged += right.substr(std::min(prefix.size(), right.size()));
-  const int32_t merged_id = known(merged);
-  put_merge(pair_key(left_id, right_id), static_cast<int32_t>(rank), merged_id);
-  check_marks(merged_id);
+  add_merge(left_id, right_id, known(merged), rank);
+}
+
+void BpeModel::add_merge(int32_t left, int32_t right, int32_t merged, int64_t rank) {
+  if (rank >= kNoRank) fail("{}: model.merges: too many merges", where_);
+  put_merge(pair_key(left, right), static_cast<int32_t>(rank), merged);
+  check_marks(merged);
 }
 
 void BpeModel::add_merge(std::string_view line, int64_t rank) {

@@ -33,6 +33,8 @@ class BpeModel final : public TokenModel {
   BpeModel(TokenTable vocabulary, BpeOptions options, std::string where);
   void reserve_merges(size_t count);
   void add_merge(std::string_view left, std::string_view right, int64_t rank);
+  // The same by ids, all of the vocabulary.
+  void add_merge(int32_t left, int32_t right, int32_t merged, int64_t rank);
   // A merge as "left right"; where a token holds a space itself, the reading that the vocabulary knows is
   // taken.
   void add_merge(std::string_view line, int64_t rank);
