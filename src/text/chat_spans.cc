@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -43,6 +44,29 @@ std::string_view without_open_tag(std::string_view text) {
       text = text.substr(0, open);
   }
   return text;
+}
+
+// Without the tag that opens the answer's reasoning ("<think>\n", "[THINK]"): a prompt may write it already,
+// but it is the answer's.
+std::string_view without_open_thought(std::string_view text) {
+  const std::string_view end = text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+  if (!ends_with(end, ">") && !ends_with(end, "]")) return text;
+  const size_t open = end.rfind(end.back() == '>' ? '<' : '[');
+  if (open == std::string_view::npos) return text;
+  std::string tag(end.substr(open));
+  for (char& c : tag) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const bool closes = tag.find('/') != std::string::npos || tag.find("end") != std::string::npos;
+  return tag.find("think") != std::string::npos && !closes ? text.substr(0, open) : text;
+}
+
+// The bytes of the special token ("<|user|>") that `text` begins with, after blanks; 0 where there is none.
+size_t leading_token(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string_view::npos || !starts_with(text.substr(begin), "<|")) return 0;
+  const size_t end = text.find("|>", begin + 2);
+  const bool is_token = end != std::string_view::npos &&
+                        text.substr(begin, end - begin).find_first_of(" \n") == std::string_view::npos;
+  return is_token ? end + 2 : 0;
 }
 
 // Whether an answer is its content alone.
@@ -291,7 +315,18 @@ class Finder {
                             !end ? "it" : "what comes before it",
                             here.state == Region::State::found ? "not all of the difference is in its content"
                                                                : "it has no content of its own to look for"));
+    if (is_assistant && i + 1 < count() && has_no_end(i))
+      *end += leading_token(std::string_view(full_).substr(*end));
     result.spans.push_back({i, {static_cast<int64_t>(*begin), static_cast<int64_t>(*end)}});
+  }
+
+  // Whether the template writes nothing after an answer. Then it is the token of the next turn that a model
+  // stops with, as GLM's "<|user|>" and "<|observation|>".
+  bool has_no_end(int64_t i) const {
+    Json::Array messages(messages_->begin(), messages_->begin() + i);
+    messages.push_back(plain_answer());
+    const Text text = render(messages, false);
+    return text && ends_with(*text, kMarkers[0]);
   }
 
   // What a template adds after the messages to prompt an answer, told from the messages before `i`.
@@ -314,9 +349,9 @@ class Finder {
     const Text &open = prefix(i, true), &closed = prefix(i, false);
     if (!open) return std::nullopt;
     const bool prompts = !closed || *open != *closed;
-    if (prompts && starts_with(full_, *open)) {
+    if (const std::string_view header = without_open_thought(*open); prompts && starts_with(full_, header)) {
       exact_begin_ = true;
-      return open->size();
+      return header.size();
     }
     if (!closed) return std::nullopt;
     std::string base = *closed;
@@ -344,6 +379,7 @@ class Finder {
     std::string prompt;
     for (int64_t k = 1; k <= count() && prompt.empty(); k++)
       if (role_of(message(k - 1)) != "assistant") prompt = generation_prompt(k);
+    prompt = without_open_thought(prompt);
     if (prompt.empty()) return is_plain(message(i)) ? std::optional<size_t>(here.begin) : std::nullopt;
     const Region before = i > 0 ? region(i - 1, count(), full_) : Region{};
     const size_t least = before.state == Region::State::found ? before.end : 0;
@@ -355,12 +391,16 @@ class Finder {
     return std::nullopt;
   }
 
-  std::string plain_header(int64_t i, const std::string& base) const {
-    Json::Array messages = *messages_;
+  static Json plain_answer() {
     Json plain = Json::object();
     plain.set("role", "assistant");
     plain.set("content", kMarkers[0]);
-    messages[static_cast<size_t>(i)] = std::move(plain);
+    return plain;
+  }
+
+  std::string plain_header(int64_t i, const std::string& base) const {
+    Json::Array messages = *messages_;
+    messages[static_cast<size_t>(i)] = plain_answer();
     const Text text = render(messages, false);
     if (!text || !starts_with(*text, base)) return {};
     const size_t at = text->find(kMarkers[0], base.size());
@@ -397,8 +437,9 @@ class Finder {
     if (there.state != Region::State::found) return local;
     const std::string_view tail = std::string_view(*alone).substr(there.end);
     if (starts_with(std::string_view(full_).substr(here.end), tail)) local.end = here.end + tail.size();
-    if (!open || !starts_with(*alone, *open) || open->size() > there.begin) return local;
-    const std::string_view head = std::string_view(*alone).substr(open->size(), there.begin - open->size());
+    const std::string_view header = open ? without_open_thought(*open) : std::string_view();
+    if (header.empty() || !starts_with(*alone, header) || header.size() > there.begin) return local;
+    const std::string_view head = std::string_view(*alone).substr(header.size(), there.begin - header.size());
     if (ends_with(std::string_view(full_).substr(0, here.begin), head))
       local.begin = here.begin - head.size();
     return local;

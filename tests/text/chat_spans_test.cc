@@ -161,5 +161,32 @@ TEST(ChatSpans, RealTemplatesAgreeWithTheirMarks) {
   EXPECT_EQ(compared, 5);
 }
 
+std::vector<std::string> answers_of(const char* source) {
+  const ChatTemplate chat(source, Json::object(), "t");
+  const Json row =
+      Json::parse(R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"},
+      {"role": "user", "content": "b"}, {"role": "assistant", "content": "C"}]})",
+                  "row");
+  return texts(find_assistant_spans(chat, row));
+}
+
+// As GLM: nothing ends an answer but the token that begins the next turn.
+TEST(ChatSpans, TheNextTurnsTokenEndsAnAnswerThatHasNoEnd) {
+  EXPECT_EQ(answers_of("{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+                       "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"),
+            (std::vector<std::string>{"A<|user|>", "C"}));
+  EXPECT_EQ(answers_of("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+                       "{% if add_generation_prompt %}assistant: {% endif %}"),
+            (std::vector<std::string>{"A", "C"}));
+}
+
+TEST(ChatSpans, ReasoningThatThePromptOpensIsTheAnswers) {
+  EXPECT_EQ(
+      answers_of("{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<think>\n\n</think>\n"
+                 "{% endif %}{{ m.content }}<|end|>{% endfor %}"
+                 "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"),
+      (std::vector<std::string>{"<think>\n\n</think>\nA<|end|>", "<think>\n\n</think>\nC<|end|>"}));
+}
+
 }  // namespace
 }  // namespace serval
