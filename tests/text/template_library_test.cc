@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -79,11 +80,47 @@ TEST(TemplateLibrary, NamesOfUnsloth) {
   }
 }
 
+// What Go makes of the Ollama templates, and that it is what the Jinja template of that name writes:
+// tests/reference/check_ollama.py, which had Go at hand.
+TEST(TemplateLibrary, OllamaTemplatesWriteWhatTheirJinjaTemplatesDo) {
+  const std::string path = testing::fixture("text/ollama.json");
+  const Json fixture = Json::parse(read_file(path), path);
+  RenderOptions options;
+  options.add_generation_prompt = true;
+  options.now = fixture.at("now").as_int();
+  std::map<std::string, std::string> sources;
+  for (const auto& [name, source] : fixture.at("templates").as_object()) sources[name] = source.as_string();
+  std::set<std::string> compared;
+  for (const Json& expected : fixture.at("cases").as_array()) {
+    const std::string& name = expected.at("name").as_string();
+    SCOPED_TRACE(expected.dump());
+    const LibraryTemplate& entry = *find_library_template(name);
+    // A template that was edited since has to go through that script again.
+    ASSERT_EQ(sources.at(std::string(entry.file)), entry.go_template());
+    const Json* messages = expected.find("messages");
+    if (messages == nullptr) continue;
+    Json row = Json::object();
+    row.set("messages", *messages);
+    row.set("date_string", "26 Jul 2024");
+    std::string text;
+    try {
+      text = library_chat_template(name, Json::object()).render(row, options).text;
+    } catch (const UserError&) {
+      continue;  // some refuse a system message, which Ollama's have to write
+    }
+    compared.insert(name);
+    const std::string_view bos = entry.bos_token;  // Ollama writes it by itself
+    if (!bos.empty() && text.starts_with(bos)) text.erase(0, bos.size());
+    EXPECT_EQ(expected.at("text").as_string(), text);
+  }
+  EXPECT_EQ(compared.size(), library_templates().size());
+}
+
 // Only what Go's template language and Ollama know, each block closed.
 void check_go_template(std::string_view text) {
   int open = 0;
-  const std::set<std::string> fields = {".System", ".Prompt",  ".Response", ".Messages",
-                                        ".Role",   ".Content", "$.Messages"};
+  const std::set<std::string> fields = {".System", ".Prompt",  ".Response",  ".Messages",
+                                        ".Role",   ".Content", "$.Messages", "$.System"};
   for (size_t at = 0; (at = text.find("{{", at)) != std::string_view::npos;) {
     const size_t end = text.find("}}", at);
     ASSERT_NE(end, std::string_view::npos);
