@@ -11,7 +11,8 @@ numbers, formats wider than 10,000 characters, integers of more than 4,300 digit
 of integers beyond 64 bits, what the limits of
 work and memory end; slices of what has none, which jinja2
 takes for undefined if all of the expression is constant; and what makes jinja2 fail an assertion of its own
-or write wrong Python. No template
+or write wrong Python, and an {% autoescape %} by a variable, which
+constants do not follow. No template
 asks for random or lipsum, nor prints an object whose text is its address: lazy sequences and methods are used, never
 written.
 Differences are printed, the shortest templates first.
@@ -57,7 +58,7 @@ def is_address(text):
 
 def is_flaw(answer):
     """What is a fault of jinja2's own, not of the template."""
-    return answer.get("error", "").startswith(("AssertionError", "SyntaxError"))
+    return answer.get("error", "").startswith(("AssertionError", "SyntaxError", "NameError: name 'nan'", "NameError: name 'inf'"))
 
 
 def main():

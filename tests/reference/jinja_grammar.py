@@ -266,7 +266,7 @@ class Gen:
                 return self.tag("if $B") + self.tag(self.pick("break", "continue")) + self.tag("endif")
             return self.tag("print $E") if self.chance(.3) else self.output()
         if k == 28:
-            return self.tag(f"autoescape {self.pick('true', 'false', 'yes', 'no')}") + self.body(depth) + self.tag("endautoescape")
+            return self.tag(f"autoescape {self.pick('true', 'true', 'false')}") + self.body(depth) + self.tag("endautoescape")
         if k == 29 and self.chance(.3):
             name = f"b{self.r.randrange(100)}"
             return self.tag(f"block {name}{self.pick('', ' scoped')}") + self.body(depth) + self.tag("endblock") + self.pick("", "{{ self." + name + "() }}")

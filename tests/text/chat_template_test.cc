@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstdlib>
 
 #include "base/error.h"
@@ -103,75 +102,6 @@ TEST(ChatTemplate, ErrorsNameThePlace) {
   EXPECT_NE(error_of("{{ raise_exception('no system role') }}").find("no system role"), std::string::npos);
   EXPECT_NE(error_of("{{ [].append(1) }}").find("access to attribute 'append' of 'list' object is unsafe"),
             std::string::npos);
-}
-
-// Each takes less than a second on an idle machine; sanitizers are some twenty times slower.
-#ifdef __SANITIZE_ADDRESS__
-constexpr double kMostSeconds = 90;
-#else
-constexpr double kMostSeconds = 5;
-#endif
-
-TEST(ChatTemplate, RunsOutOfNothing) {
-  const std::string deep_parens = std::string(100'000, '(') + "1" + std::string(100'000, ')');
-  std::string long_sum = "1";
-  for (int i = 0; i < 100'000; i++) long_sum += "+1";
-  std::string nested_ifs;
-  for (int i = 0; i < 10'000; i++) nested_ifs += "{% if 1 %}";
-  const std::string hostile[] = {
-      "{{ " + deep_parens + " }}",
-      "{{ " + long_sum + " }}",
-      "{{ x" + std::string(100'000, '[') + " }}",
-      nested_ifs,
-      std::string((1 << 20) + 1, 'x'),
-      "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-      "{% macro f(n) %}{{ f(n) ~ f(n) }}{% endmacro %}{{ f(1) }}",
-      "{{ range(10 ** 12) }}",
-      "{{ 'x' * 10 ** 12 }}",
-      "{{ [0] * 10 ** 12 }}",
-      "{{ 10 ** 4300 }}",
-      "{% set ns = namespace(n=10 ** 4000) %}{% for i in range(99999) %}{% set ns.n = ns.n * 10 ** 4000 // "
-      "10 ** 4000 %}{% endfor %}",
-      "{% set ns = namespace(n=3 ** 4000) %}{% for i in range(99999) %}{% set ns.n = (ns.n * 7) % 3 ** 4000 "
-      "%}{{ ns.n // 3 ** 2000 }}{% endfor %}",
-      "{{ '%1000000000d' % 1 }}",
-      "{{ '{:1000000000}'.format(1) }}",
-      "{{ 'x'.ljust(10 ** 15) }}",
-      "{{ 'x' | indent(10 ** 15) }}",
-      "{{ '%.1000000000f' % 1 }}",
-      "{{ '%*d' % (10 ** 9, 1) }}",
-      "{{ ('a@' * 2000000) | urlize | nope }}",
-      "{{ ('x ' * 3000000) | pprint }}",
-      "{{ ('a ' * 4000000) | wordwrap(3) }}",
-      "{{ ('a' * 1000000,) * 1000 }}",
-      "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
-      "{{ [1] | slice(10 ** 12) | list }}",
-      "{{ ('{0[0]' ~ '[0]' * 500000 ~ '}').format([1]) }}",
-      "{% set ns = namespace(s='xxxxxxxxxx') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor "
-      "%}",
-      "{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('', ns.s) %}{% "
-      "endfor %}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ "
-      "ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}",
-      "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-      "{% for a in range(99999) %}{% for b in range(9999) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
-      "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | wordcount %}{% endfor %}",
-      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | title %}{% endfor %}",
-      "{% set s = 'é' * 500000 %}{% for i in range(99999) %}{% set t = s.upper() %}{% endfor %}",
-      "{% set s = 'é ' * 500000 %}{% for i in range(99999) %}{% set t = s | urlencode %}{% endfor %}",
-      "{% set s = 'é\n' * 500000 %}{% for i in range(99999) %}{% set t = s | indent %}{% endfor %}",
-      "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s.rfind('a' * 9999 ~ 'b') %}{% "
-      "endfor %}",
-  };
-  for (const std::string& source : hostile) {
-    SCOPED_TRACE(source.substr(0, 120));
-    const auto start = std::chrono::steady_clock::now();
-    EXPECT_EQ(error_of(source).find("no error"), std::string::npos);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(taken.count(), kMostSeconds);
-  }
 }
 
 TEST(ChatTemplate, CirclesAreFreed) {

@@ -59,6 +59,7 @@ BigInteger BigInteger::from_digits(std::string_view digits, int base) {
 }
 
 BigInteger BigInteger::from_real(double whole) {
+  spend(32);
   return from_digits(fmt::format("{:.0f}", whole));
 }
 
@@ -82,7 +83,7 @@ size_t BigInteger::digits() const {
 }
 
 std::string BigInteger::text(int base, bool upper) const {
-  spend(static_cast<int64_t>(base == 10 ? limbs_.size() : limbs_.size() * limbs_.size()) / 16);
+  spend(1 + static_cast<int64_t>(base == 10 ? limbs_.size() : limbs_.size() * limbs_.size() / 8));
   std::string out;
   if (base == 10) {
     out = limbs_.empty() ? "0" : fmt::format("{}{}", negative_ ? "-" : "", limbs_.back());
@@ -161,7 +162,7 @@ BigInteger BigInteger::add(const BigInteger& other) const {
 }
 
 BigInteger BigInteger::multiply(const BigInteger& other) const {
-  spend(static_cast<int64_t>(limbs_.size() * other.limbs_.size()) / 64);
+  spend(1 + static_cast<int64_t>(limbs_.size() * other.limbs_.size()) / 16);
   Limbs product(limbs_.size() + other.limbs_.size(), 0);
   for (size_t i = 0; i < limbs_.size(); i++) {
     uint64_t carry = 0;

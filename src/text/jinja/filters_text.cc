@@ -370,7 +370,7 @@ Value filesizeformat(Interpreter&, const Value& input, const Arguments& argument
   if (!bytes.has_value()) raise("could not convert to float: {}", repr(input));
   const double base = binary ? 1024 : 1000;
   if (*bytes == 1) return Value("1 Byte");
-  if (*bytes < base) return Value(fmt::format("{} Bytes", static_cast<int64_t>(*bytes)));
+  if (*bytes < base) return Value(to_text(whole_part(*bytes)) + " Bytes");
   double unit = base;
   constexpr std::string_view kPrefixes = "kMGTPEZY";
   for (size_t i = 0; i < kPrefixes.size(); i++) {

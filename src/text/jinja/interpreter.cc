@@ -693,6 +693,7 @@ Value Interpreter::eval_dict(const Expr& expr) {
 
 Value Interpreter::attribute(const Value& object, const std::string& name) {
   if (object.is_undefined()) raise_undefined(object);
+  spend(static_cast<int64_t>(name.size()) / 4);
   if (object.is_namespace()) {
     const Value* found = object.name_space().attributes->find(name);
     if (found != nullptr) return *found;
@@ -735,6 +736,7 @@ Value Interpreter::apply_filter(const std::string& name, const Value& value, con
 bool Interpreter::apply_test(const std::string& name, const Value& value, const Arguments& arguments) {
   const TestEntry* test = find_test(name);
   if (test == nullptr) raise("No test named {} found.", repr_text(name));
+  if (value.is_string()) spend(static_cast<int64_t>(value.text().size()) / 12);
   return test->run(*this, value, arguments);
 }
 

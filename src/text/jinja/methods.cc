@@ -27,6 +27,8 @@ struct BoundMethod : Callable {
     hold(*this, self);
   }
   Value call(Interpreter& interpreter, const Arguments& arguments) override {
+    // Every method may look at each character, some slowly.
+    if (self.is_string()) spend(static_cast<int64_t>(self.text().size()) / 12);
     return method.run(interpreter, self, arguments);
   }
   std::string describe() const override {
@@ -162,6 +164,7 @@ Value has_affix(Interpreter&, const Value& self, const Arguments& arguments) {
 
 Value strings(const Value& self, const std::vector<std::string_view>& parts) {
   check_text_size(static_cast<int64_t>(parts.size() * (sizeof(String) + sizeof(Value))));
+  spend(static_cast<int64_t>(parts.size()) / 2);
   std::vector<Value> items;
   items.reserve(parts.size());
   for (const std::string_view part : parts) items.push_back(like(self, std::string(part)));
@@ -284,6 +287,7 @@ Value zfill(Interpreter&, const Value& self, const Arguments& arguments) {
 Value expandtabs(Interpreter&, const Value& self, const Arguments& arguments) {
   const Bound b = bind("expandtabs", arguments, {"tabsize"}, 0);
   const int64_t size = b.integer(0, 8);
+  spend(static_cast<int64_t>(self.text().size()) / 8);
   std::string out;
   int64_t column = 0;
   for (const std::string_view c : code_points(self.text())) {
@@ -656,36 +660,51 @@ Value number_attribute(const Value& number, std::string_view name) {
   return number.is_integral() ? Value(number.as_int()) : number;
 }
 
-}  // namespace
-
-std::optional<Value> find_method(const Value& object, std::string_view name) {
+// The methods of the object's type, and those that would change it.
+struct MethodsOfType {
   std::span<const Method> methods;
   std::span<const std::string_view> changes;
-  if (object.is_string()) {
-    methods = kStringMethods;
-  } else if (object.is_dict()) {
-    methods = kDictMethods;
-    changes = kDictChanges;
-  } else if (object.is_sequence()) {
-    const Sequence& sequence = object.sequence();
-    if (sequence.kind == Sequence::Kind::list) {
-      methods = kListMethods;
-      changes = kListChanges;
-    } else if (sequence.kind == Sequence::Kind::tuple || sequence.kind == Sequence::Kind::range) {
-      methods = kTupleMethods;
-    }
-    if (sequence.is_group && name == "grouper") return sequence.items[0];
-    if (sequence.is_group && name == "list") return sequence.items[1];
-    if (sequence.kind == Sequence::Kind::range) {
-      if (name == "start") return Value(sequence.start);
-      if (name == "stop") return Value(sequence.stop);
-      if (name == "step") return Value(sequence.step);
-    }
-  } else if (object.is_number()) {
-    methods = object.is_real() ? std::span<const Method>(kRealMethods) : kIntegerMethods;
-    if (is_number_attribute(name) && (!object.is_real() || name == "real" || name == "imag"))
-      return number_attribute(object, name);
-  }
+};
+
+MethodsOfType methods_of(const Value& object) {
+  if (object.is_string()) return {kStringMethods, {}};
+  if (object.is_dict()) return {kDictMethods, kDictChanges};
+  if (object.is_number())
+    return {object.is_real() ? std::span<const Method>(kRealMethods) : kIntegerMethods, {}};
+  if (!object.is_sequence()) return {};
+  const Sequence::Kind kind = object.sequence().kind;
+  if (kind == Sequence::Kind::list) return {kListMethods, kListChanges};
+  if (kind == Sequence::Kind::tuple || kind == Sequence::Kind::range) return {kTupleMethods, {}};
+  return {};
+}
+
+// What is no method: the parts of a group, a range or a number.
+std::optional<Value> find_part(const Value& object, std::string_view name) {
+  if (object.is_number() && is_number_attribute(name) &&
+      (!object.is_real() || name == "real" || name == "imag"))
+    return number_attribute(object, name);
+  if (!object.is_sequence()) return std::nullopt;
+  const Sequence& sequence = object.sequence();
+  if (sequence.is_group && name == "grouper") return sequence.items[0];
+  if (sequence.is_group && name == "list") return sequence.items[1];
+  if (sequence.kind != Sequence::Kind::range) return std::nullopt;
+  if (name == "start") return Value(sequence.start);
+  if (name == "stop") return Value(sequence.stop);
+  if (name == "step") return Value(sequence.step);
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<std::string_view> method_names(const Value& object) {
+  std::vector<std::string_view> names;
+  for (const Method& method : methods_of(object).methods) names.push_back(method.name);
+  return names;
+}
+
+std::optional<Value> find_method(const Value& object, std::string_view name) {
+  if (std::optional<Value> part = find_part(object, name); part.has_value()) return part;
+  const auto [methods, changes] = methods_of(object);
   const Method* method = find_in_table(methods, name);
   if (method != nullptr)
     return Value(std::shared_ptr<Callable>(std::make_shared<BoundMethod>(*method, object)));

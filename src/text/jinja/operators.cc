@@ -355,6 +355,7 @@ size_t hash_of(const Value& value) {
       return std::hash<std::string>()(value.text());
     case Type::sequence: {
       const Sequence& sequence = value.sequence();
+      if (sequence.kind == Kind::values) return std::hash<const void*>()(value.identity());
       if (sequence.kind != Kind::tuple && sequence.kind != Kind::range) break;
       size_t hash = 17;
       for (const Value& item : sequence.items) hash = hash * 1000003 + hash_of(item);
@@ -551,8 +552,10 @@ std::vector<Value> items_of(const Value& value) {
       return items;
     }
     case Type::sequence:
+      spend(static_cast<int64_t>(value.sequence().items.size()) / 4);
       return value.sequence().items;
     case Type::dict: {
+      spend(static_cast<int64_t>(value.dict().entries.size()) / 4);
       std::vector<Value> keys;
       keys.reserve(value.dict().entries.size());
       for (const auto& entry : value.dict().entries) keys.push_back(entry.first);
@@ -626,9 +629,12 @@ Value slice(const Value& value, const Value& start, const Value& stop, const Val
     auto part = std::make_shared<Sequence>(value.sequence().kind, std::move(items));
     if (part->kind == Kind::range) {
       const Sequence& whole = value.sequence();
-      part->start = whole.start + first * whole.step;
-      part->stop = whole.start + last * whole.step;
-      part->step = whole.step * step;
+      const bool fits = !step_value.is_big() && !__builtin_mul_overflow(whole.step, step, &part->step) &&
+                        !__builtin_mul_overflow(first, whole.step, &part->start) &&
+                        !__builtin_add_overflow(part->start, whole.start, &part->start) &&
+                        !__builtin_mul_overflow(last, whole.step, &part->stop) &&
+                        !__builtin_add_overflow(part->stop, whole.start, &part->stop);
+      if (!fits) raise("the step of a range does not fit 64 bits here");
     }
     return Value::sequence(std::move(part));
   }
@@ -667,6 +673,7 @@ std::string replace_text(std::string_view text, std::string_view from, std::stri
   size_t position = 0;
   if (from.empty()) {
     // Python puts `to` before every character and at the end.
+    spend(static_cast<int64_t>(text.size()) / 4);
     while (count != 0) {
       out += to;
       count--;

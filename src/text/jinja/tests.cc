@@ -21,8 +21,13 @@ bool plain(Interpreter&, const Value& value, const Arguments& arguments) {
   return Is(value);
 }
 
+bool is_in(Interpreter&, const Value& value, const Arguments& arguments) {
+  return compare(CompareOp::in, value, bind("in", arguments, {"seq"}, 1).value(0));
+}
+
 template <CompareOp Op>
 bool compared(Interpreter&, const Value& value, const Arguments& arguments) {
+  if (!arguments.keyword.empty()) raise("the test takes no keyword arguments");
   return compare(Op, value, bind("test", arguments, {"other"}, 1).value(0));
 }
 
@@ -146,7 +151,7 @@ constexpr std::array kTests = std::to_array<TestEntry>({
     {"ge", compared<CompareOp::ge>},
     {"greaterthan", compared<CompareOp::gt>},
     {"gt", compared<CompareOp::gt>},
-    {"in", compared<CompareOp::in>},
+    {"in", is_in},
     {"integer", plain<is_integer>},
     {"iterable", plain<is_iterable>},
     {"le", compared<CompareOp::le>},
