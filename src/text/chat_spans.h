@@ -4,11 +4,11 @@
 //   const AssistantSpans spans = find_assistant_spans(chat_template, conversation, {.last_turn_only = true});
 //   for (const MessageSpan& s : spans.spans) train_on(spans.text, s.text.begin, s.text.end);
 //
-// An assistant's span is what a model has to generate: it begins where the generation prompt ends, or with the
-// tag that opens its reasoning where the prompt writes that already ("<think>"), and goes up to the next turn,
-// with the end-of-turn token and the newline that the template puts after it. Where a template writes nothing
-// after an answer, the token that begins the next turn ends it. The span of any other role begins with its
-// content.
+// An assistant's span is what a model has to generate: it begins where the generation prompt ends, or with
+// the tag that opens its reasoning where the prompt writes that already ("<think>"), and goes up to the next
+// turn, with the end-of-turn token and the newline that the template puts after it. Where a template writes
+// nothing after an answer, the token that begins the next turn ends it. The span of any other role begins
+// with its content.
 //
 // Where the template has {% generation %}, its marks are the spans of the assistant. Else each span is found
 // in two ways. Prefixes: the rendering of the messages before, with the generation prompt, ends where the
