@@ -168,9 +168,9 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
     return part_of({0, ceil_div(block.b.lines, kBf16Panel)}, part % grid.columns, grid.columns);
   };
 
-  static thread_local Scratch scratch;
   if (blocks == 1 && packed_bytes <= kPackedApart) {
     return parallel_phases(grid.rows * grid.columns, 1, [&](int64_t, int64_t part) {
+      static thread_local Scratch scratch;  // of the thread that runs the part
       const Bf16Block block = block_at(0, static_cast<char*>(scratch.at_least(packed_bytes)));
       const Range rows = rows_of(block, part), columns = columns_of(block, part);
       use.pack_a(block, rows.begin, rows.end);
@@ -181,6 +181,7 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   // A phase packs or multiplies one block; the blocks along k follow each other, then those along the
   // columns.
   const int64_t sums_bytes = length_blocks > 1 ? cuts.rows * cuts.columns * 4 : 0;
+  static thread_local Scratch scratch;
   char* const packed = static_cast<char*>(scratch.at_least(packed_bytes + sums_bytes));
   parallel_phases(grid.rows * grid.columns, 2 * blocks, [&](int64_t phase, int64_t part) {
     const int64_t step = phase / 2;
