@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -51,27 +52,37 @@ bool name_matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-std::pair<std::string_view, std::string_view> first_name(std::string_view path) {
-  const size_t slash = path.find('/');
-  if (slash == std::string_view::npos) return {path, {}};
-  return {path.substr(0, slash), path.substr(slash + 1)};
+std::vector<std::string_view> names_of(std::string_view path) {
+  std::vector<std::string_view> names;
+  while (!path.empty()) {
+    const size_t slash = std::min(path.find('/'), path.size());
+    names.push_back(path.substr(0, slash));
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return names;
 }
 
 }  // namespace
 
 bool glob_matches(std::string_view pattern, std::string_view path) {
-  if (pattern.empty()) return path.empty();
-  const auto [piece, rest] = first_name(pattern);
-  if (piece == "**") {
-    if (rest.empty()) return !path.empty();
-    for (std::string_view at = path; !at.empty(); at = first_name(at).second)
-      if (glob_matches(rest, at)) return true;
-    return false;
+  const std::vector<std::string_view> pieces = names_of(pattern), names = names_of(path);
+  // As with '*' in a name: what "**" before the last one took need not be tried again.
+  size_t p = 0, n = 0, stars = std::string_view::npos, stars_n = 0;
+  while (n < names.size()) {
+    if (p < pieces.size() && pieces[p] == "**") {
+      stars = p++;
+      stars_n = n;
+    } else if (p < pieces.size() && name_matches(pieces[p], names[n])) {
+      ++p;
+      ++n;
+    } else if (stars != std::string_view::npos) {
+      p = stars + 1;
+      n = ++stars_n;
+    } else {
+      return false;
+    }
   }
-  if (path.empty()) return false;
-  const auto [name, below] = first_name(path);
-  if (!name_matches(piece, name) || rest.empty() != below.empty()) return false;
-  return rest.empty() || glob_matches(rest, below);
+  return p == pieces.size();
 }
 
 std::vector<std::string> glob_files(const std::string& pattern) {

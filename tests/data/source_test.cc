@@ -1,7 +1,11 @@
 // Directories, patterns, Hugging Face's layouts, and splits.
 #include "data/source.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <random>
+#include <span>
 
 #include "base/json.h"
 #include "data/dataset.h"
@@ -75,6 +79,44 @@ TEST(Glob, Matches) {
   EXPECT_FALSE(glob_matches("part-[0-9].csv", "part-a.csv"));
   EXPECT_FALSE(glob_matches("a", "a/b"));
   EXPECT_FALSE(glob_matches("*a*a*a*a*a*a*a*a*b", std::string(2000, 'a')));
+}
+
+// What "**" means, tried out in every way; exponential.
+bool matches_somehow(std::span<const std::string> pattern, std::span<const std::string> path) {
+  if (pattern.empty()) return path.empty();
+  if (path.empty()) return false;
+  if (pattern[0] != "**")
+    return (pattern[0] == "*" || pattern[0] == path[0]) &&
+           matches_somehow(pattern.subspan(1), path.subspan(1));
+  if (pattern.size() == 1) return true;
+  for (size_t taken = 0; taken < path.size(); ++taken)
+    if (matches_somehow(pattern.subspan(1), path.subspan(taken))) return true;
+  return false;
+}
+
+TEST(Glob, IsItsDefinition) {
+  std::mt19937 random(5);
+  const std::vector<std::string> pieces = {"**", "*", "a", "b"};
+  int matched = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    std::vector<std::string> pattern, path;
+    for (size_t left = 1 + random() % 5; left > 0; --left) pattern.push_back(pieces[random() % 4]);
+    for (size_t left = 1 + random() % 6; left > 0; --left) path.push_back(pieces[2 + random() % 2]);
+    const bool want = matches_somehow(pattern, path);
+    matched += want ? 1 : 0;
+    const std::string joined = fmt::format("{}", fmt::join(pattern, "/"));
+    const std::string below = fmt::format("{}", fmt::join(path, "/"));
+    ASSERT_EQ(glob_matches(joined, below), want) << joined << " " << below;
+  }
+  EXPECT_GT(matched, 2'000);
+}
+
+// Found by fuzz_split: the cost was exponential in the number of "**".
+TEST(Glob, ManyStarsAreCheap) {
+  std::string pattern, path;
+  for (int i = 0; i < 300; ++i) pattern += "**/a*/", path += "ab/";
+  EXPECT_FALSE(glob_matches(pattern + "x", path + "y"));
+  EXPECT_TRUE(glob_matches(pattern + "y", path + "y"));
 }
 
 struct Folder {

@@ -811,6 +811,12 @@ TEMPLATES = [
     "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<eos>{% endgeneration %}{% else %}{{ m.content }}{% endif %}\n{% endfor %}",
     "{% for m in messages %}\n  {%- generation -%}\n {{ m.content }} \n  {%- endgeneration -%}\n{% endfor %}", "{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x }}", "{% set x = 1 %}{% generation %}{{ x }}{% endgeneration %}", "{% generation %}a", "{% endgeneration %}",
     "{% generation %}\nline\n{% endgeneration %}\nnext", "{% for m in messages %}{% generation %}{{ loop.index }}{% endgeneration %}{% endfor %}",
+    # a generation block is the body of a macro called with nothing
+    "{% generation %}{{ varargs }}{{ kwargs }}{{ caller is defined }}{% endgeneration %}",
+    "{% macro m() %}{% generation %}{{ caller is defined }}{{ varargs|length }}{% endgeneration %}{{ caller() }}{% endmacro %}{% call m() %}x{% endcall %}",
+    # join: text alone stays text where output is escaped
+    "{% autoescape true %}{{ ['<', 'b']|join(',')|length }}{{ ['<', 'b']|join('&')|length }}{{ ['<'|safe, '<']|join('&')|length }}{{ ['<']|join('&'|safe)|length }}{% endautoescape %}",
+    "{% autoescape true %}{{ ['<', '>']|join('&') }}{{ ['<'|safe, '>']|join('&') }}{{ ['<', 1]|join('&'|safe) }}{% endautoescape %}",
 ]
 
 

@@ -168,14 +168,17 @@ Value join(Interpreter& interpreter, const Value& input, const Arguments& argume
   const Bound b = bind("join", arguments, {"d", "attribute"}, 0);
   const AttributePath path(interpreter, b.value(1));
   const Value separator = b.value(0, Value(""));
-  const bool escape = interpreter.autoescape();
+  // As jinja2: text alone gives text, also where output is escaped; one part that is HTML makes all of it
+  // HTML.
+  const auto is_html = [](const Value& value) { return value.is_string() && value.string().markup; };
+  std::vector<Value> parts = items_of(input);
+  for (Value& part : parts) part = path(part);
+  const bool escape =
+      interpreter.autoescape() && (is_html(separator) || std::any_of(parts.begin(), parts.end(), is_html));
   Output joined;
-  bool first = true;
-  for (const Value& item : items_of(input)) {
-    if (!first) joined.append(escape ? escaped(separator) : separator);
-    first = false;
-    const Value part = path(item);
-    joined.append(escape ? escaped(part) : part);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (i > 0) joined.append(escape ? escaped(separator) : separator);
+    joined.append(escape ? escaped(parts[i]) : parts[i]);
   }
   auto text = std::make_shared<String>(std::move(joined.text), escape);
   text->generated = std::move(joined.generated);

@@ -380,7 +380,15 @@ Interpreter::Flow Interpreter::run_autoescape(const Stmt& statement) {
 
 void Interpreter::run_generation(const Stmt& statement) {
   Output buffer;
-  capture(statement.body, buffer);
+  {
+    // transformers makes it the body of a macro that is called with nothing.
+    const Restore<std::shared_ptr<Scope>> restore_scope(scope_);
+    push_scope();
+    scope_->set(kVarargs, Value::tuple({}));
+    scope_->set(kKwargs, Value(std::make_shared<Dict>()));
+    scope_->set(kCaller, Value::undefined("No caller defined"));
+    capture(statement.body, buffer);
+  }
   const auto begin = static_cast<int64_t>(output_->text.size());
   const auto size = static_cast<int64_t>(buffer.text.size());
   output_->append(captured(buffer, autoescape_));
