@@ -814,6 +814,8 @@ TEMPLATES = [
     # a generation block is the body of a macro called with nothing
     "{% generation %}{{ varargs }}{{ kwargs }}{{ caller is defined }}{% endgeneration %}",
     "{% macro m() %}{% generation %}{{ caller is defined }}{{ varargs|length }}{% endgeneration %}{{ caller() }}{% endmacro %}{% call m() %}x{% endcall %}",
+    "{{ cycler('a') is callable }}{{ joiner() is callable }}{{ cycler('a').next is callable }}",
+    "{% if n %}{% filter nope %}{% endfilter %}{% endif %}", "{% if false %}{{ n|nope }}{% endif %}x",
     # join: text alone stays text where output is escaped
     "{% autoescape true %}{{ ['<', 'b']|join(',')|length }}{{ ['<', 'b']|join('&')|length }}{{ ['<'|safe, '<']|join('&')|length }}{{ ['<']|join('&'|safe)|length }}{% endautoescape %}",
     "{% autoescape true %}{{ ['<', '>']|join('&') }}{{ ['<'|safe, '>']|join('&') }}{{ ['<', 1]|join('&'|safe) }}{% endautoescape %}",

@@ -144,6 +144,7 @@ class Cycler : public Callable {
     for (const Value& item : items_) hold(*this, item);
   }
   Value call(Interpreter&, const Arguments&) override { raise("'Cycler' object is not callable"); }
+  bool can_be_called() const override { return false; }
   bool has_attribute(std::string_view attribute_name) const override {
     return attribute_name == "next" || attribute_name == "reset" || attribute_name == "current";
   }

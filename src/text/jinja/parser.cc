@@ -378,7 +378,9 @@ class Parser {
   std::unique_ptr<Stmt> parse_filter_block(uint32_t offset) {
     advance();
     auto node = make_stmt(StmtKind::filter_block, offset);
+    const bool saved = std::exchange(may_be_unknown_, false);
     node->exprs.push_back(parse_filters(parse_one_filter(nullptr)));
+    may_be_unknown_ = saved;
     node->body = parse_scope_to("endfilter");
     return node;
   }

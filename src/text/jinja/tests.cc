@@ -89,7 +89,7 @@ bool is_mapping(const Value& v) {
   return v.is_dict();
 }
 bool is_callable(const Value& v) {
-  return v.is_callable() || v.is_undefined();
+  return (v.is_callable() && v.callable().can_be_called()) || v.is_undefined();
 }
 bool is_escaped(const Value& v) {
   return v.is_string() && v.string().markup;

@@ -198,6 +198,7 @@ struct Callable : Object, std::enable_shared_from_this<Callable> {
   virtual Value attribute(std::string_view) { return Value::undefined(""); }
   virtual bool has_attribute(std::string_view) const { return false; }
   virtual std::string describe() const { return "<function " + name + ">"; }
+  virtual bool can_be_called() const { return true; }  // false for an object that only has methods
   std::string name;
 };
 
