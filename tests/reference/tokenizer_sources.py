@@ -147,6 +147,8 @@ def unigram_json(folder, name, model_path, byte_fallback, whole_text):
     path = os.path.join(folder, name)
     os.makedirs(path, exist_ok=True)
     tokenizer.save(os.path.join(path, "tokenizer.json"))
+    # As read from the file: the package does not always read the score that it wrote.
+    tokenizer = Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
     return Source(name, path, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
 
 
