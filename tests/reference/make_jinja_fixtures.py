@@ -816,6 +816,7 @@ TEMPLATES = [
     "{% macro m() %}{% generation %}{{ caller is defined }}{{ varargs|length }}{% endgeneration %}{{ caller() }}{% endmacro %}{% call m() %}x{% endcall %}",
     "{{ cycler('a') is callable }}{{ joiner() is callable }}{{ cycler('a').next is callable }}",
     "{% if n %}{% filter nope %}{% endfilter %}{% endif %}", "{% if false %}{{ n|nope }}{% endif %}x",
+    "{% autoescape true %}{{ '<a>'|replace('a', '&')|length }}{{ '<a>'|safe|replace('a', '&') }}{{ '<a>'|replace('a'|safe, '&') }}{{ '<a>'|replace('a', '&'|safe) }}{{ '<a>'|replace('a', '&') }}{% endautoescape %}",
     # join: text alone stays text where output is escaped
     "{% autoescape true %}{{ ['<', 'b']|join(',')|length }}{{ ['<', 'b']|join('&')|length }}{{ ['<'|safe, '<']|join('&')|length }}{{ ['<']|join('&'|safe)|length }}{% endautoescape %}",
     "{% autoescape true %}{{ ['<', '>']|join('&') }}{{ ['<'|safe, '>']|join('&') }}{{ ['<', 1]|join('&'|safe) }}{% endautoescape %}",

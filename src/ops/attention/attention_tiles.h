@@ -55,9 +55,10 @@ SERVAL_INLINE float sum_of(Vec x) {
 SERVAL_INLINE float max_of(Vec x) {
   return reduce(x, [](__m256 a, __m256 b) { return _mm256_max_ps(a, b); });
 }
-// exponential() of kernel_math.h for a vector; the arguments here are at most about zero, and the power of
-// two is added to the exponent as an integer.
+// exponential() of kernel_math.h for a vector; the power of two is added to the exponent as an integer. The
+// arguments are at most about zero where scores are sound; others must not wrap into small numbers.
 SERVAL_INLINE Vec exponential_vec(Vec x) {
+  x = x > splat(88.3762626647949f) ? splat(88.3762626647949f) : x;
   x = x < splat(-87.3365478515625f) ? splat(-87.3365478515625f) : x;
   const Vec shifted = x * 1.44269504088896341f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;

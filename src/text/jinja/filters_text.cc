@@ -66,7 +66,9 @@ Value title(Interpreter&, const Value& input, const Arguments& arguments) {
 Value replace(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Bound b = bind("replace", arguments, {"old", "new", "count"}, 2);
   const int64_t count = b.has(2) && !b.value(2).is_none() ? b.integer(2, -1) : -1;
-  if (interpreter.autoescape())
+  // As jinja2: text alone stays text, also where output is escaped.
+  const auto is_html = [](const Value& value) { return value.is_string() && value.string().markup; };
+  if (interpreter.autoescape() && (is_html(input) || is_html(b.value(0)) || is_html(b.value(1))))
     return Value::markup(replace_text(to_text(escaped(input)), to_text(escaped(b.value(0))),
                                       to_text(escaped(b.value(1))), count));
   return Value(replace_text(to_text(input), to_text(b.value(0)), to_text(b.value(1)), count));
