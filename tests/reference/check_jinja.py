@@ -11,7 +11,7 @@ numbers, formats wider than 10,000 characters, integers of more than 4,300 digit
 of integers beyond 64 bits, what the limits of work and memory end; slices of what has none, which jinja2
 takes for undefined if all of the expression is constant; what makes jinja2 fail an assertion of its own
 or write wrong Python; and an {% autoescape %} by a variable, which constants do not follow. An unknown filter or test behind
-an `and` or `or` that a constant decides is an error here and is dropped there. No template asks for random or lipsum, nor prints an object whose text is its address: lazy sequences and methods are used, never
+an `and` or `or` that a constant decides is an error here and is dropped there; views of dicts have no order as sets here. No template asks for random or lipsum, nor prints an object whose text is its address: lazy sequences and methods are used, never
 written.
 Differences are printed, the shortest templates first.
 """
