@@ -14,13 +14,12 @@ import pickle
 import random
 import re
 import resource
-import struct
-import subprocess
 import sys
 import tempfile
 
 from tokenizers import Tokenizer
 
+import tokenize_tool
 import tokenizer_sources
 
 BLANKS = [" ", "  ", "\n", "\t", "\u00a0", "\u3000", "\r\n", "\u200b"]
@@ -470,33 +469,11 @@ def in_child(work):
 
 
 def serval(tool, path, texts, folder):
-    records, out = os.path.join(folder, "records"), os.path.join(folder, "out")
-    with open(records, "wb") as file:
-        for text in texts:
-            file.write(struct.pack("<I", len(text.encode())) + text.encode())
-    result = subprocess.run([tool, path, records, out], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if result.returncode:
-        return None, result.stderr.strip()
-    data, at, rows = open(out, "rb").read(), 0, []
-
-    def numbers(count):
-        nonlocal at
-        at += 4 * count
-        return list(struct.unpack_from(f"<{count}i", data, at - 4 * count))
-
-    def string():
-        nonlocal at
-        (size,) = numbers(1)
-        at += size
-        return data[at - size:at].decode()
-
-    for _ in texts:
-        (count,) = numbers(1)
-        row = {"ids": numbers(count), "offsets": numbers(2 * count)}
-        row["plain"] = numbers(*numbers(1))
-        row["decoded"], row["skipped"] = string(), string()
-        rows.append(row)
-    return rows, ""
+    try:
+        rows = tokenize_tool.rows_of(tool, path, texts, folder, {**os.environ, "OMP_NUM_THREADS": "1"})
+    except tokenize_tool.ToolError as error:
+        return None, str(error)
+    return [vars(row) for row in rows], ""
 
 
 def main():

@@ -4,15 +4,14 @@ files. Prints a table. Exit code 1 where more differs than the kind is known for
 
     python3 tests/reference/check_tokenizer_writer.py TOKENIZE_TOOL DATA [--lines N] [--only NAME] [--keep FOLDER]
 """
-import argparse
 import glob
 import json
 import os
-import struct
 import subprocess
 import sys
 import tempfile
 
+import tokenize_tool
 import tokenizer_sources
 from tokenizers import Tokenizer
 
@@ -23,28 +22,7 @@ KNOWN = {"spm-unigram": 0.05, "spm-bpe-nmt": 0.05, "spm-bpe-suffix": 0.05, "spm-
 
 
 def records_of(tool, path, lines, folder):
-    """(ids, ids without special tokens, decoded, decoded without special tokens) of each line."""
-    texts, out = os.path.join(folder, "texts.records"), os.path.join(folder, "ids.records")
-    with open(texts, "wb") as file:
-        for line in lines:
-            text = line.encode()
-            file.write(struct.pack("<I", len(text)) + text)
-    subprocess.run([tool, path, texts, out], check=True)
-    with open(out, "rb") as file:
-        data = file.read()
-    rows, at = [], 0
-    while at < len(data):
-        row = []
-        for spans in (True, False):
-            (count,) = struct.unpack_from("<i", data, at)
-            row.append(list(struct.unpack_from(f"<{count}i", data, at + 4)))
-            at += 4 + 4 * count + (8 * count if spans else 0)
-        for _ in range(2):
-            (size,) = struct.unpack_from("<i", data, at)
-            row.append(data[at + 4:at + 4 + size].decode())
-            at += 4 + size
-        rows.append(tuple(row))
-    return rows
+    return [(row.ids, row.plain, row.decoded, row.skipped) for row in tokenize_tool.rows_of(tool, path, lines, folder)]
 
 
 def library_rows(path, lines):
@@ -56,23 +34,13 @@ def library_rows(path, lines):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("tool")
-    parser.add_argument("data")
-    parser.add_argument("--lines", type=int, default=20_000)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--keep")
-    arguments = parser.parse_args()
-    every = tokenizer_sources.data_lines(arguments.data)
-    every += tokenizer_sources.torture_lines(max(arguments.lines - len(every), arguments.lines // 4))
-    every = every[:: max(1, len(every) // arguments.lines)]
+    arguments, every = tokenizer_sources.arguments_and_lines(20_000)
     lines = [line + NEW[i // 3 % 2] + line[:5] if i % 3 == 0 else line for i, line in enumerate(every)]
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or temporary
         os.makedirs(folder, exist_ok=True)
-        training = tokenizer_sources.data_lines(arguments.data)[::7] + tokenizer_sources.torture_lines(3000, seed=1)
-        paths = [(s.name, s.path) for s in tokenizer_sources.build(folder, arguments.data, training, arguments.only)]
+        paths = [(s.name, s.path) for s in tokenizer_sources.build_for(folder, arguments)]
         for path in sorted(glob.glob(os.path.join(arguments.data, "tokenizers", "*", "tokenizer.json"))):
             name = "file-" + os.path.basename(os.path.dirname(path))
             if arguments.only in name:

@@ -4,6 +4,7 @@ from text to ids. They are trained or converted here, from a seed.
     import tokenizer_sources
     for source in tokenizer_sources.build(folder, data): source.name, source.path, source.encode(text)
 """
+import argparse
 import base64
 import json
 import os
@@ -373,3 +374,22 @@ def build(folder, data, lines, only=""):
     sources += build_bert(folder, lines)
     sources += build_gguf(folder, sources, data)
     return [source for source in sources if only in source.name]
+
+
+def arguments_and_lines(default_lines):
+    """The command line of a comparison over all sources, and the lines to compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool")
+    parser.add_argument("data")
+    parser.add_argument("--lines", type=int, default=default_lines)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--keep")
+    arguments = parser.parse_args()
+    every = data_lines(arguments.data)
+    every += torture_lines(max(arguments.lines - len(every), arguments.lines // 4))
+    return arguments, every[:: max(1, len(every) // arguments.lines)]
+
+
+def build_for(folder, arguments):
+    training = data_lines(arguments.data)[::7] + torture_lines(3000, seed=1)
+    return build(folder, arguments.data, training, arguments.only)

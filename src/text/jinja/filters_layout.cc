@@ -265,7 +265,7 @@ class Printer {
         print(items[i], indent + 1, i + 1 < items.size() ? 1 : rest, level + 1);
       }
       out_ += end;
-    } else if (value.is_string() && !value.string().markup && !value.text().empty()) {
+    } else if (value.is_string() && !value.is_markup() && !value.text().empty()) {
       print_text(value.text(), indent, allowance, level);
     } else {
       out_ += line;

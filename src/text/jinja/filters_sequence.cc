@@ -170,11 +170,12 @@ Value join(Interpreter& interpreter, const Value& input, const Arguments& argume
   const Value separator = b.value(0, Value(""));
   // As jinja2: text alone gives text, also where output is escaped; one part that is HTML makes all of it
   // HTML.
-  const auto is_html = [](const Value& value) { return value.is_string() && value.string().markup; };
   std::vector<Value> parts = items_of(input);
   for (Value& part : parts) part = path(part);
   const bool escape =
-      interpreter.autoescape() && (is_html(separator) || std::any_of(parts.begin(), parts.end(), is_html));
+      interpreter.autoescape() &&
+      (separator.is_markup() ||
+       std::any_of(parts.begin(), parts.end(), [](const Value& part) { return part.is_markup(); }));
   Output joined;
   for (size_t i = 0; i < parts.size(); ++i) {
     if (i > 0) joined.append(escape ? escaped(separator) : separator);

@@ -16,7 +16,7 @@ namespace {
 
 // soft_str: what is no string is printed first; Markup stays Markup.
 Value like(const Value& input, std::string text) {
-  return input.is_string() && input.string().markup ? Value::markup(std::move(text)) : Value(std::move(text));
+  return input.is_markup() ? Value::markup(std::move(text)) : Value(std::move(text));
 }
 
 template <std::string (*Change)(std::string_view)>
@@ -67,8 +67,7 @@ Value replace(Interpreter& interpreter, const Value& input, const Arguments& arg
   const Bound b = bind("replace", arguments, {"old", "new", "count"}, 2);
   const int64_t count = b.has(2) && !b.value(2).is_none() ? b.integer(2, -1) : -1;
   // As jinja2: text alone stays text, also where output is escaped.
-  const auto is_html = [](const Value& value) { return value.is_string() && value.string().markup; };
-  if (interpreter.autoescape() && (is_html(input) || is_html(b.value(0)) || is_html(b.value(1))))
+  if (interpreter.autoescape() && (input.is_markup() || b.value(0).is_markup() || b.value(1).is_markup()))
     return Value::markup(replace_text(to_text(escaped(input)), to_text(escaped(b.value(0))),
                                       to_text(escaped(b.value(1))), count));
   return Value(replace_text(to_text(input), to_text(b.value(0)), to_text(b.value(1)), count));

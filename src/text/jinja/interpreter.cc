@@ -342,7 +342,7 @@ Interpreter::Flow Interpreter::run_assign_block(const Stmt& statement) {
   if (!statement.exprs.empty()) {
     const Restore<const Value*> restore(filter_input_, &text);
     text = eval(*statement.exprs[0]);
-    if (autoescape_ && !(text.is_string() && text.string().markup)) text = Value::markup(to_text(text));
+    if (autoescape_ && !text.is_markup()) text = Value::markup(to_text(text));
   }
   assign(*statement.target, text);
   return Flow::normal;
@@ -664,9 +664,8 @@ Value Interpreter::eval_compare(const Expr& expr) {
 Value Interpreter::eval_concat(const Expr& expr) {
   Output joined;
   std::vector<Value> parts = eval_items(expr);
-  bool is_markup = false;
-  if (writes_escaped())
-    for (const Value& part : parts) is_markup = is_markup || (part.is_string() && part.string().markup);
+  const bool is_markup = writes_escaped() && std::any_of(parts.begin(), parts.end(),
+                                                         [](const Value& v) { return v.is_markup(); });
   for (const Value& part : parts) joined.append(is_markup ? escaped(part) : part);
   auto text = std::make_shared<String>(std::move(joined.text), is_markup);
   text->generated = std::move(joined.generated);

@@ -519,7 +519,7 @@ std::string escape_html(std::string_view text) {
 }
 
 Value escaped(const Value& value) {
-  if (value.is_string() && value.string().markup) return value;
+  if (value.is_markup()) return value;
   return Value::markup(escape_html(to_text(value)));
 }
 

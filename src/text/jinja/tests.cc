@@ -92,7 +92,7 @@ bool is_callable(const Value& v) {
   return (v.is_callable() && v.callable().can_be_called()) || v.is_undefined();
 }
 bool is_escaped(const Value& v) {
-  return v.is_string() && v.string().markup;
+  return v.is_markup();
 }
 bool is_iterable(const Value& v) {
   return v.is_string() || v.is_sequence() || v.is_dict() || v.is_iterator() || v.is_undefined();

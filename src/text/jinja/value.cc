@@ -221,6 +221,10 @@ bool Value::truthy() const {
   return true;
 }
 
+bool Value::is_markup() const {
+  return is_string() && string().markup;
+}
+
 std::string Value::type_name() const {
   switch (type_) {
     case Type::undefined:

@@ -87,6 +87,7 @@ class Value {
   bool is_whole() const { return is_integral() || is_big(); }
   bool is_number() const { return is_whole() || is_real(); }
   bool is_string() const { return type_ == Type::string; }
+  bool is_markup() const;  // a string that is HTML already
   bool is_sequence() const { return type_ == Type::sequence; }
   bool is_dict() const { return type_ == Type::dict; }
   bool is_iterator() const { return type_ == Type::iterator; }
