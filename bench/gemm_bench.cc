@@ -5,14 +5,16 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "gemm/gemm.h"
+#include "tensor/device.h"
 
 namespace serval {
 namespace {
@@ -85,12 +87,15 @@ double best_seconds(const GemmArgs& args) {
 }
 
 void measure(const Shape& shape) {
-  auto bytes = [](int64_t rows, int64_t columns, DType dtype) {
+  const std::unique_ptr<Device> device = make_cpu_device();  // large pages, as the tensors of a step
+  const auto matrix = [&](int64_t rows, int64_t columns, DType dtype) {
+    Buffer buffer(*device, rows * columns * size_of(dtype));
     // 0x3c: small numbers in every type, never NaN.
-    return std::vector<uint8_t>(static_cast<size_t>(rows * columns * size_of(dtype)), 0x3c);
+    std::memset(buffer.data(), 0x3c, static_cast<size_t>(buffer.bytes()));
+    return buffer;
   };
-  const std::vector<uint8_t> a = bytes(shape.m, shape.k, shape.in), b = bytes(shape.k, shape.n, shape.in);
-  std::vector<uint8_t> c = bytes(shape.m, shape.n, shape.out);
+  const Buffer a = matrix(shape.m, shape.k, shape.in), b = matrix(shape.k, shape.n, shape.in),
+               c = matrix(shape.m, shape.n, shape.out);
   GemmArgs args{.m = shape.m, .n = shape.n, .k = shape.k};
   args.a = a.data(), args.a_dtype = shape.in, args.a_transposed = shape.a_transposed;
   args.a_stride = shape.a_transposed ? shape.m : shape.k;
@@ -98,7 +103,7 @@ void measure(const Shape& shape) {
   args.b_stride = shape.b_transposed ? shape.k : shape.n;
   args.c = c.data(), args.c_dtype = shape.out, args.c_stride = shape.n, args.accumulate = shape.accumulate;
   const double flops = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
-  const double moved = static_cast<double>(a.size() + b.size() + c.size() * (shape.accumulate ? 2 : 1));
+  const double moved = static_cast<double>(a.bytes() + b.bytes() + c.bytes() * (shape.accumulate ? 2 : 1));
   const std::string chosen = gemm_backend(args);
   std::string rates;
   for (const ProductCode code : {ProductCode::own, ProductCode::library}) {

@@ -9,6 +9,9 @@
 //
 //   TileUnit unit;                       // one for a run of products; a thread has one at a time
 //   unit.multiply(rows, columns, {a, 64, kChunkBytes}, b, elements, sums, 32, /*first=*/true);
+//
+// multiply_pieces takes A in two pieces, each of whole chunks but for the end of the last, and calls
+// each_chunk(chunk) on the way: for prefetches, while the unit computes.
 #pragma once
 #include <immintrin.h>
 
@@ -24,6 +27,10 @@ constexpr int64_t kChunkBytes = kPanel * kChunk * 2;  // of either operand
 struct PanelA {
   const char* data;
   int64_t row, chunk;  // bytes
+};
+
+struct NoChunkHook {
+  SERVAL_INLINE void operator()(int64_t) const {}
 };
 
 #ifndef SERVAL_ISA_amx
@@ -84,6 +91,18 @@ class TileUnit {
       (columns > 16 ? multiply_panel<2, false> : multiply_panel<1, false>)(rows, a, b, elements, sums,
                                                                            sums_row, first);
   }
+  template <class EachChunk>
+  SERVAL_INLINE void multiply_pieces(int64_t rows, int64_t columns, PanelA a, int64_t chunks, PanelA rest,
+                                     const char* b, int64_t elements, float* sums, int64_t sums_row,
+                                     bool first, EachChunk& each_chunk) {
+    const int64_t all = (elements + kChunk - 1) / kChunk;
+    for (int64_t chunk = 0; chunk < all; ++chunk) each_chunk(chunk);
+    const int64_t split = chunks * kChunk < elements ? chunks * kChunk : elements;
+    if (split > 0) multiply(rows, columns, a, b, split, sums, sums_row, first);
+    if (split < elements)
+      multiply(rows, columns, rest, b + chunks * kChunkBytes, elements - split, sums, sums_row,
+               first && split == 0);
+  }
 };
 
 #else
@@ -107,6 +126,11 @@ struct TileInstructions {
   template <int kTile>
   SERVAL_INLINE void load(const void* data, int64_t row_bytes) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(data), "r"(row_bytes), "i"(kTile) : "memory");
+  }
+  // From the second cache past the first, where more is read than the first holds.
+  template <int kTile>
+  SERVAL_INLINE void load_stream(const void* data, int64_t row_bytes) {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(data), "r"(row_bytes), "i"(kTile) : "memory");
   }
   template <int kTile>
   SERVAL_INLINE void store(void* data, int64_t row_bytes) {
@@ -133,6 +157,10 @@ struct EmulatedTiles {
   SERVAL_INLINE void load(const void* data, int64_t row_bytes) {
     for (int row = 0; row < 16; ++row)
       __builtin_memcpy(tiles[kTile][row], static_cast<const char*>(data) + row * row_bytes, 64);
+  }
+  template <int kTile>
+  SERVAL_INLINE void load_stream(const void* data, int64_t row_bytes) {
+    load<kTile>(data, row_bytes);
   }
   template <int kTile>
   SERVAL_INLINE void store(void* data, int64_t row_bytes) {
@@ -175,19 +203,50 @@ class TileUnitOf {
 
   SERVAL_INLINE void multiply(int64_t rows, int64_t columns, PanelA a, const char* b, int64_t elements,
                               float* sums, int64_t sums_row, bool first) {
-    const int64_t chunks = (elements + kChunk - 1) / kChunk;
-    if (rows > 16)
-      columns > 16 ? product<2, 2>(a, b, chunks, sums, sums_row, first)
-                   : product<2, 1>(a, b, chunks, sums, sums_row, first);
+    NoChunkHook nothing;
+    by_size<false>(rows, columns, a, (elements + kChunk - 1) / kChunk, a, b, elements, sums, sums_row, first,
+                   nothing);
+  }
+  template <class EachChunk>
+  SERVAL_INLINE void multiply_pieces(int64_t rows, int64_t columns, PanelA a, int64_t chunks, PanelA rest,
+                                     const char* b, int64_t elements, float* sums, int64_t sums_row,
+                                     bool first, EachChunk& each_chunk) {
+    // Longer panels would only drive each other out of the first cache.
+    if (elements > kShortPanel)
+      by_size<true>(rows, columns, a, chunks, rest, b, elements, sums, sums_row, first, each_chunk);
     else
-      columns > 16 ? product<1, 2>(a, b, chunks, sums, sums_row, first)
-                   : product<1, 1>(a, b, chunks, sums, sums_row, first);
+      by_size<false>(rows, columns, a, chunks, rest, b, elements, sums, sums_row, first, each_chunk);
   }
 
  private:
-  template <int kRows, int kColumns>
-  SERVAL_INLINE void product(PanelA a, const char* b, int64_t chunks, float* sums, int64_t sums_row,
-                             bool first) {
+  static constexpr int64_t kShortPanel = 256;
+
+  template <bool kStream, class EachChunk>
+  SERVAL_INLINE void by_size(int64_t rows, int64_t columns, PanelA a, int64_t chunks, PanelA rest,
+                             const char* b, int64_t elements, float* sums, int64_t sums_row, bool first,
+                             EachChunk& each_chunk) {
+    const int64_t all = (elements + kChunk - 1) / kChunk;
+    if (chunks > all) chunks = all;
+    if (rows > 16)
+      columns > 16 ? product<2, 2, kStream>(a, chunks, rest, b, all, sums, sums_row, first, each_chunk)
+                   : product<2, 1, kStream>(a, chunks, rest, b, all, sums, sums_row, first, each_chunk);
+    else
+      columns > 16 ? product<1, 2, kStream>(a, chunks, rest, b, all, sums, sums_row, first, each_chunk)
+                   : product<1, 1, kStream>(a, chunks, rest, b, all, sums, sums_row, first, each_chunk);
+  }
+
+  template <int kTile, bool kStream>
+  SERVAL_INLINE void load(const void* data, int64_t row_bytes) {
+    if (kStream)
+      unit_.template load_stream<kTile>(data, row_bytes);
+    else
+      unit_.template load<kTile>(data, row_bytes);
+  }
+
+  // The first `split` chunks of A lie in `a`, the others in `rest`.
+  template <int kRows, int kColumns, bool kStream, class EachChunk>
+  SERVAL_INLINE void product(PanelA a, int64_t split, PanelA rest, const char* b, int64_t chunks, float* sums,
+                             int64_t sums_row, bool first, EachChunk& each_chunk) {
     float* const lower = sums + 16 * sums_row;
     const int64_t sums_bytes = sums_row * 4;
     if (first) {
@@ -201,18 +260,21 @@ class TileUnitOf {
       if (kRows == 2) unit_.template load<2>(lower, sums_bytes);
       if (kRows == 2 && kColumns == 2) unit_.template load<3>(lower + 16, sums_bytes);
     }
-    for (int64_t chunk = 0; chunk < chunks; ++chunk, a.data += a.chunk, b += kChunkBytes) {
-      unit_.template load<6>(b, 128);
-      unit_.template load<4>(a.data, a.row);
-      unit_.template multiply<0, 4, 6>();
-      if (kColumns == 2) {
-        unit_.template load<7>(b + 64, 128);
-        unit_.template multiply<1, 4, 7>();
-      }
-      if (kRows == 2) {
-        unit_.template load<5>(a.data + 16 * a.row, a.row);
-        unit_.template multiply<2, 5, 6>();
-        if (kColumns == 2) unit_.template multiply<3, 5, 7>();
+    for (int64_t chunk = 0, end = split; chunk < chunks; end = chunks, a = rest) {
+      for (; chunk < end; ++chunk, a.data += a.chunk, b += kChunkBytes) {
+        load<6, kStream>(b, 128);
+        load<4, kStream>(a.data, a.row);
+        unit_.template multiply<0, 4, 6>();
+        each_chunk(chunk);
+        if (kColumns == 2) {
+          load<7, kStream>(b + 64, 128);
+          unit_.template multiply<1, 4, 7>();
+        }
+        if (kRows == 2) {
+          load<5, kStream>(a.data + 16 * a.row, a.row);
+          unit_.template multiply<2, 5, 6>();
+          if (kColumns == 2) unit_.template multiply<3, 5, 7>();
+        }
       }
     }
     unit_.template store<0>(sums, sums_bytes);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <vector>
+#include <memory>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -11,6 +11,7 @@
 #include "gemm/onednn.h"
 #include "gemm/own.h"
 #include "gemm/scratch.h"
+#include "tensor/device.h"
 
 namespace serval {
 namespace {
@@ -31,18 +32,47 @@ void check(const GemmArgs& args) {
   SERVAL_CHECK(args.bias == nullptr || args.bias_dtype == DType::f32 || args.bias_dtype == args.c_dtype ||
                    args.bias_dtype == args.a_dtype,
                "bias of type {}", name_of(args.bias_dtype));
+  for (const GemmTerm& term : args.terms) {
+    SERVAL_CHECK(term.column >= 0 && term.columns >= 0 && term.rank >= 0 &&
+                 term.column + term.columns <= args.n);
+    SERVAL_CHECK(term.left_stride >= term.rank, "rows of a term overlap");
+    SERVAL_CHECK(term.right_stride >= (args.terms_right_transposed ? term.rank : term.columns),
+                 "rows of a term overlap");
+  }
 }
 
 std::atomic<ProductCode> product_code{ProductCode::best};
+
+// Whether our own code takes the terms into the product's sums. They are packed side by side, so many large
+// ones would cost more than a pass over C.
+bool takes_terms(const GemmArgs& args) {
+  int64_t rank = 0;
+  for (const GemmTerm& term : args.terms) rank += term.rank;
+  return rank > 0 && rank <= std::max<int64_t>(args.k / 4, 64) && args.alpha == 1 && args.k > 0 &&
+         args.a_dtype == DType::bf16 && cpu_isa() >= CpuIsa::avx512_bf16 && !is_few_rows(args);
+}
 
 bool prefers_own(const GemmArgs& args) {
   // oneDNN finds the instruction set by itself, so an overridden one means our own kernels.
   if (cpu_isa() != best_cpu_isa() || cpu_isa() == CpuIsa::generic || is_few_rows(args)) return true;
   if (const ProductCode code = product_code; code != ProductCode::best) return code == ProductCode::own;
-  // As measured (docs/performance.md): oneDNN drives the matrix unit worse; with AVX-512-BF16 the two are
-  // alike but for the narrow products of adapters.
+  // As measured (docs/performance.md): ours is faster on the matrix unit, where it takes low-rank terms as
+  // well; with AVX-512-BF16 the two are alike but for the narrow products of adapters.
   return args.a_dtype == DType::bf16 &&
          (cpu_isa() == CpuIsa::amx || (cpu_isa() == CpuIsa::avx512_bf16 && args.n <= 16));
+}
+
+// Each term by itself, for code that does not take them into its sums.
+void add_terms(const GemmArgs& args) {
+  for (const GemmTerm& term : args.terms) {
+    GemmArgs product{.m = args.m, .n = term.columns, .k = term.rank};
+    product.a = term.left, product.a_dtype = args.a_dtype, product.a_stride = term.left_stride;
+    product.b = term.right, product.b_dtype = args.b_dtype, product.b_stride = term.right_stride;
+    product.b_transposed = args.terms_right_transposed;
+    product.c = static_cast<char*>(args.c) + term.column * size_of(args.c_dtype);
+    product.c_dtype = args.c_dtype, product.c_stride = args.c_stride, product.accumulate = true;
+    gemm(product);
+  }
 }
 
 }  // namespace
@@ -50,8 +80,15 @@ bool prefers_own(const GemmArgs& args) {
 void gemm(const GemmArgs& args) {
   check(args);
   if (args.m == 0 || args.n == 0) return;
-  if (args.k == 0 || args.a_dtype == DType::f64) return gemm_reference(args);
-  if (prefers_own(args) || !gemm_onednn(args)) gemm_own(args);
+  const bool own = prefers_own(args);
+  if (own && takes_terms(args)) return gemm_own(args);
+  GemmArgs product = args;
+  product.terms = {};
+  if (args.k == 0 || args.a_dtype == DType::f64)
+    gemm_reference(product);
+  else if (own || !gemm_onednn(product))
+    gemm_own(product);
+  add_terms(args);
 }
 
 void set_product_code(ProductCode code) {
@@ -84,7 +121,8 @@ std::string gemm_info() {
 double measured_product_rate(DType dtype) {
   const int64_t size = cpu_isa() == CpuIsa::generic ? 512 : 1024;
   const int64_t bytes = size * size * size_of(dtype);
-  std::vector<char> a(static_cast<size_t>(bytes)), b(a), c(a);  // zeros: the rate does not depend on values
+  const std::unique_ptr<Device> device = make_cpu_device();
+  const Buffer a(*device, bytes), b(*device, bytes), c(*device, bytes);  // zeros: values do not matter
   GemmArgs args{.m = size, .n = size, .k = size};
   args.a = a.data(), args.a_dtype = dtype, args.a_stride = size;
   args.b = b.data(), args.b_dtype = dtype, args.b_stride = size, args.b_transposed = true;

@@ -1,6 +1,6 @@
-// Matrix products: C[m,n] = alpha * op(A)[m,k] op(B)[k,n] (+ bias[n]) (+ C). Matrices are row-major; a stride
-// counts elements from one row of the stored matrix to the next. A transposed operand is stored [k,m] or
-// [n,k]: the weight [out,in] of y = x W^T is B with b_transposed.
+// Matrix products: C[m,n] = alpha * op(A)[m,k] op(B)[k,n] (+ bias[n]) (+ C) (+ low-rank terms). Matrices are
+// row-major; a stride counts elements from one row of the stored matrix to the next. A transposed operand is
+// stored [k,m] or [n,k]: the weight [out,in] of y = x W^T is B with b_transposed.
 //
 // Types (a, b, c): (f64, f64, f64), for references and gradient checks; (f32, f32, f32); (bf16, bf16, bf16);
 // (bf16, bf16, f32). The bias is f32 or has the type of C or of A. Sums are kept in f32 (f64 for f64). The
@@ -13,8 +13,10 @@
 //   gemm(args);
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 
+#include "gemm/gemm_term.h"
 #include "tensor/device_kind.h"
 #include "tensor/dtype.h"
 
@@ -37,6 +39,9 @@ struct GemmArgs {
   bool accumulate = false;     // add to what C holds
   const void* bias = nullptr;  // n elements, added once
   DType bias_dtype = DType::f32;
+  // Added to C; cheap where our own bf16 code takes them into the product's sums, else a product each.
+  std::span<const GemmTerm> terms;
+  bool terms_right_transposed = false;  // right is stored [columns, rank]
 };
 
 // Thread-safe. k = 0 leaves the bias, or zero.

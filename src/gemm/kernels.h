@@ -4,6 +4,8 @@
 #pragma once
 #include <cstdint>
 
+#include "gemm/gemm_term.h"
+
 namespace serval {
 
 enum class Element : uint8_t { f32, bf16 };
@@ -17,6 +19,9 @@ struct KernelArgs {
   Element in, out, bias_type;
   bool a_transposed, b_transposed, accumulate;
   float alpha;
+  const GemmTerm* terms = nullptr;  // own_bf16_product alone takes them
+  int64_t num_terms = 0;
+  bool terms_right_transposed = false;
 };
 
 constexpr int64_t kFewRows = 8;
@@ -46,21 +51,33 @@ constexpr int64_t kBf16Panel = 32;  // rows or columns of a panel
 constexpr int64_t kBf16Chunk = 32;  // elements of k of a chunk
 constexpr int64_t kBf16ChunkBytes = kBf16Panel * kBf16Chunk * 2;
 
+// Elements of further chunks, behind those of k: lines [line, line + lines), elements [k, k + length) of
+// them.
+struct Bf16Piece {
+  const uint16_t* source;
+  int64_t stride, line, lines, k, length;
+};
+
 // One operand of a block, from its first row (column) and first k on.
 struct Bf16Operand {
   const uint16_t* source;
   int64_t stride;
-  bool across;    // stored [k][line], not [line][k]
-  int64_t lines;  // rows of A, columns of B
-  char* packed;   // panels, each `chunks` chunks
+  bool across;       // stored [k][line], not [line][k]
+  int64_t lines;     // rows of A, columns of B
+  int64_t in_place;  // so many first chunks of whole panels are read where they are (A alone)
+  char* packed;      // the other chunks, panel by panel
+  int64_t line;      // the number of its first row (column), as the pieces count them
+  const Bf16Piece* pieces;
+  int64_t num_pieces;
+  bool pieces_across;
 };
 
 struct Bf16Block {
   Bf16Operand a, b;
   int64_t length;       // of k
-  int64_t chunks;       // length in chunks, the last one perhaps not whole
+  int64_t chunks;       // of k, the last one perhaps not whole
+  int64_t further;      // chunks behind those, of the pieces
   int64_t pass_panels;  // columns of one pass, whose B stays in the second cache
-  bool direct;          // whole panels of A are read where they are; only the rest is packed
   bool first, last;     // of the blocks along k
   float* sums;      // kept between blocks along k, 32 x 32 for each pair of panels; nullptr where one is all
   bool transposed;  // the block is one of C^T

@@ -52,7 +52,10 @@ KernelArgs kernel_args(const GemmArgs& args) {
           .a_transposed = args.a_transposed,
           .b_transposed = args.b_transposed,
           .accumulate = args.accumulate,
-          .alpha = static_cast<float>(args.alpha)};
+          .alpha = static_cast<float>(args.alpha),
+          .terms = args.terms.data(),
+          .num_terms = static_cast<int64_t>(args.terms.size()),
+          .terms_right_transposed = args.terms_right_transposed};
 }
 
 }  // namespace

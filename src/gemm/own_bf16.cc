@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/parallel.h"
 #include "gemm/scratch.h"
@@ -33,17 +35,23 @@ int64_t cut(int64_t size, int64_t most, int64_t unit) {
   return ceil_div(ceil_div(size, ceil_div(size, most)), unit) * unit;
 }
 
-// B is a column of panels that is read again and again, so few columns of a tall product need no packed A.
-bool reads_a_in_place(const KernelArgs& args) {
-  return !args.a_transposed && args.n <= kBf16Panel;
+// How many first chunks of A's rows are read where they are, not packed. The matrix unit takes rows of 64
+// bytes from anywhere, best where they are lines of the cache; rows that many columns read again are better
+// packed. Few columns of a tall product need no packed A either way.
+int64_t chunks_in_place(const KernelArgs& args, CpuIsa isa, int64_t length) {
+  constexpr int64_t kFewColumns = 2048;
+  if (args.a_transposed) return 0;
+  const bool lines = reinterpret_cast<uintptr_t>(args.a) % 64 == 0 && args.a_stride % 32 == 0;
+  const bool by_tiles = isa == CpuIsa::amx && lines && args.n <= kFewColumns;
+  return by_tiles || args.n <= kBf16Panel ? length / kBf16Chunk : 0;
 }
 
 // About how many cycles packing takes, and writing C from a block of C^T.
-double packing_cycles(const KernelArgs& args, bool transposed) {
+double packing_cycles(const KernelArgs& args, CpuIsa isa, bool transposed) {
   constexpr double kCopy = 0.03, kInterleave = 0.05, kTranspose = 0.15, kBoth = 0.2, kWriteAcross = 0.3;
   const double a = static_cast<double>(args.m) * static_cast<double>(args.k);
   const double b = static_cast<double>(args.n) * static_cast<double>(args.k);
-  const double a_cost = !args.a_transposed ? (reads_a_in_place(args) ? 0 : kCopy) : kBoth;
+  const double a_cost = args.a_transposed ? kBoth : chunks_in_place(args, isa, args.k) > 0 ? 0 : kCopy;
   const double b_cost = args.b_transposed ? kTranspose : kInterleave;
   return a * a_cost + b * b_cost +
          (transposed ? kWriteAcross * static_cast<double>(args.m) * static_cast<double>(args.n) : 0);
@@ -117,26 +125,66 @@ int64_t threads_for(const KernelArgs& args, CpuIsa isa) {
   return std::clamp<int64_t>(static_cast<int64_t>(work / worth), 1, num_threads());
 }
 
+// The terms of a product as pieces of one operand, behind the elements of k: each has its own part of them.
+struct Pieces {
+  std::vector<Bf16Piece> all;
+  bool across = false;
+};
+Pieces left_pieces(const KernelArgs& args) {
+  Pieces pieces;
+  int64_t rank = 0;
+  for (const GemmTerm& t : std::span(args.terms, static_cast<size_t>(args.num_terms))) {
+    pieces.all.push_back({static_cast<const uint16_t*>(t.left), t.left_stride, 0, args.m, rank, t.rank});
+    rank += t.rank;
+  }
+  return pieces;
+}
+Pieces right_pieces(const KernelArgs& args) {
+  Pieces pieces;
+  int64_t rank = 0;
+  for (const GemmTerm& t : std::span(args.terms, static_cast<size_t>(args.num_terms))) {
+    pieces.all.push_back(
+        {static_cast<const uint16_t*>(t.right), t.right_stride, t.column, t.columns, rank, t.rank});
+    rank += t.rank;
+  }
+  pieces.across = !args.terms_right_transposed;
+  return pieces;
+}
+int64_t chunks_of(const Pieces& pieces) {
+  return pieces.all.empty() ? 0 : ceil_div(pieces.all.back().k + pieces.all.back().length, kBf16Chunk);
+}
+
 Bf16Operand operand(const void* data, int64_t stride, bool across, int64_t line, int64_t k, int64_t lines,
-                    char* packed) {
+                    const Pieces& pieces) {
   const int64_t start = across ? k * stride + line : line * stride + k;
-  return {static_cast<const uint16_t*>(data) + start, stride, across, lines, packed};
+  Bf16Operand operand = {};
+  operand.source = static_cast<const uint16_t*>(data) + start, operand.stride = stride;
+  operand.across = across, operand.lines = lines, operand.line = line;
+  operand.pieces = pieces.all.data(), operand.num_pieces = static_cast<int64_t>(pieces.all.size());
+  operand.pieces_across = pieces.across;
+  return operand;
 }
 
 }  // namespace
 
 void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   const KernelArgs turned = transpose_of(given);
-  const bool transposed = packing_cycles(turned, true) < packing_cycles(given, false);
+  const bool transposed = packing_cycles(turned, isa, true) < packing_cycles(given, isa, false);
   const KernelArgs& args = transposed ? turned : given;
+  const Pieces left = left_pieces(given), right = right_pieces(given);
   const Kernels use = kernels(isa);
   const int64_t threads = threads_for(args, isa);
   const Cuts cuts = cuts_of(args, threads);
   const int64_t row_blocks = ceil_div(args.m, cuts.rows), column_blocks = ceil_div(args.n, cuts.columns),
                 length_blocks = ceil_div(args.k, cuts.length);
   const int64_t row_panels = cuts.rows / kBf16Panel, column_panels = cuts.columns / kBf16Panel;
-  const int64_t panel_bytes = cuts.length * kBf16Panel * 2;
-  const int64_t packed_bytes = (row_panels + column_panels) * panel_bytes;
+  const int64_t further = chunks_of(left);
+  const int64_t panel_bytes = (cuts.length / kBf16Chunk + further) * kBf16ChunkBytes;
+  // Beside chunks in place, whole panels keep the end of k and the further chunks.
+  const int64_t packed_a_bytes = chunks_in_place(args, isa, cuts.length) > 0
+                                     ? row_panels * (1 + further) * kBf16ChunkBytes + panel_bytes
+                                     : row_panels * panel_bytes;
+  const int64_t packed_bytes = packed_a_bytes + column_panels * panel_bytes;
   const Grid grid = grid_of(threads, row_panels, column_panels);
   const int64_t blocks = row_blocks * column_blocks * length_blocks;
 
@@ -144,19 +192,19 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
     const int64_t l = step % length_blocks, c = step / length_blocks % column_blocks,
                   r = step / length_blocks / column_blocks;
     const int64_t row = r * cuts.rows, column = c * cuts.columns, k = l * cuts.length;
-    char* const packed_b = packed + row_panels * panel_bytes;
-    Bf16Block block;
+    Bf16Block block = {};
     block.length = std::min(cuts.length, args.k - k);
     block.chunks = ceil_div(block.length, kBf16Chunk);
-    block.a =
-        operand(args.a, args.a_stride, args.a_transposed, row, k, std::min(cuts.rows, args.m - row), packed);
-    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
-                      std::min(cuts.columns, args.n - column), packed_b);
-    block.pass_panels = cuts.pass_panels;
-    block.direct = reads_a_in_place(args);
     block.first = l == 0, block.last = l + 1 == length_blocks;
-    block.sums =
-        length_blocks > 1 ? reinterpret_cast<float*>(packed_b + column_panels * panel_bytes) : nullptr;
+    block.further = block.last ? further : 0;
+    block.a = operand(args.a, args.a_stride, args.a_transposed, row, k, std::min(cuts.rows, args.m - row),
+                      transposed ? right : left);
+    block.a.in_place = chunks_in_place(args, isa, block.length), block.a.packed = packed;
+    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
+                      std::min(cuts.columns, args.n - column), transposed ? left : right);
+    block.b.packed = packed + packed_a_bytes;
+    block.pass_panels = cuts.pass_panels;
+    block.sums = length_blocks > 1 ? reinterpret_cast<float*>(packed + packed_bytes) : nullptr;
     block.transposed = transposed, block.row = row, block.column = column;
     return block;
   };

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -20,12 +21,25 @@
 namespace serval {
 namespace {
 
+// Lines of the cache, so that rows can be read where they are.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  LineAllocator() = default;
+  template <class U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+  void deallocate(T* data, size_t) { ::operator delete(data, kLine); }
+  bool operator==(const LineAllocator&) const = default;
+};
+
 // A stored matrix with unused elements at the end of each row, which hold NaN (inputs) or must stay
 // (outputs).
 struct Matrix {
   int64_t rows = 0, columns = 0, stride = 0;
   DType dtype = DType::f32;
-  std::vector<uint8_t> bytes;
+  std::vector<uint8_t, LineAllocator<uint8_t>> bytes;
 
   std::vector<double> values() const {
     std::vector<double> all(static_cast<size_t>(rows * stride));
@@ -59,6 +73,10 @@ Matrix random_matrix(int64_t rows, int64_t columns, int64_t padding, DType dtype
   return matrix;
 }
 
+struct Term {
+  int64_t column, columns, rank;
+};
+
 struct Case {
   int64_t m, n, k;
   DType in = DType::f32, out = DType::f32;
@@ -67,13 +85,16 @@ struct Case {
   bool bias = false;
   DType bias_dtype = DType::f32;
   int64_t padding = 0;
+  std::vector<Term> terms = {};
+  bool terms_right_transposed = false;
 };
 
 std::string text_of(const Case& c) {
-  return fmt::format("{}x{}x{} {}->{} ta={} tb={} acc={} alpha={} bias={}:{} padding={} isa={} threads={}",
-                     c.m, c.n, c.k, name_of(c.in), name_of(c.out), c.a_transposed, c.b_transposed,
-                     c.accumulate, c.alpha, c.bias, name_of(c.bias_dtype), c.padding, name_of(cpu_isa()),
-                     num_threads());
+  return fmt::format(
+      "{}x{}x{} {}->{} ta={} tb={} acc={} alpha={} bias={}:{} padding={} terms={}:{} isa={} threads={}", c.m,
+      c.n, c.k, name_of(c.in), name_of(c.out), c.a_transposed, c.b_transposed, c.accumulate, c.alpha, c.bias,
+      name_of(c.bias_dtype), c.padding, c.terms.size(), c.terms_right_transposed, name_of(cpu_isa()),
+      num_threads());
 }
 
 struct Problem {
@@ -84,6 +105,13 @@ struct Problem {
     b = c.b_transposed ? random_matrix(c.n, c.k, c.padding, c.in, 2, nan)
                        : random_matrix(c.k, c.n, c.padding, c.in, 2, nan);
     bias = random_matrix(1, c.n, 0, c.bias_dtype, 3, nan);
+    for (const Term& t : c.terms) {
+      const uint32_t seed = 5 + 2 * static_cast<uint32_t>(left.size());
+      left.push_back(random_matrix(c.m, t.rank, c.padding, c.in, seed, nan));
+      right.push_back(c.terms_right_transposed
+                          ? random_matrix(t.columns, t.rank, c.padding, c.in, seed + 1, nan)
+                          : random_matrix(t.rank, t.columns, c.padding, c.in, seed + 1, nan));
+    }
     before = random_matrix(c.m, c.n, c.padding, c.out, 4, 77);
     if (!c.accumulate && c.n > 0)  // what C held must not matter
       for (int64_t row = 0; row < c.m; ++row)
@@ -101,24 +129,40 @@ struct Problem {
     args.c = c.bytes.data(), args.c_dtype = what.out, args.c_stride = c.stride;
     args.alpha = what.alpha, args.accumulate = what.accumulate;
     if (what.bias) args.bias = bias.bytes.data(), args.bias_dtype = what.bias_dtype;
+    std::vector<GemmTerm> terms;
+    for (size_t i = 0; i < left.size(); ++i)
+      terms.push_back({left[i].bytes.data(), left[i].stride, right[i].bytes.data(), right[i].stride,
+                       what.terms[i].column, what.terms[i].columns, what.terms[i].rank});
+    args.terms = terms, args.terms_right_transposed = what.terms_right_transposed;
     gemm(args);
     return c;
   }
 
   void check(const Matrix& output) const {
-    const Values left(a), right(b), offset(bias), old(before), result(output);
+    const Values values_a(a), values_b(b), offset(bias), old(before), result(output);
+    const std::vector<Values> lefts(left.begin(), left.end()), rights(right.begin(), right.end());
     double error = 0, scale = 0;
     for (int64_t m = 0; m < what.m; ++m) {
       for (int64_t n = 0; n < what.n; ++n) {
         double sum = 0, size = 0;
         for (int64_t k = 0; k < what.k; ++k) {
-          const double product = (what.a_transposed ? left.at(k, m) : left.at(m, k)) *
-                                 (what.b_transposed ? right.at(n, k) : right.at(k, n));
+          const double product = (what.a_transposed ? values_a.at(k, m) : values_a.at(m, k)) *
+                                 (what.b_transposed ? values_b.at(n, k) : values_b.at(k, n));
           sum += product;
           size += product * product;
         }
         double expected = static_cast<double>(what.alpha) * sum;
         double terms = static_cast<double>(what.alpha) * static_cast<double>(what.alpha) * size;
+        for (size_t i = 0; i < what.terms.size(); ++i) {
+          const Term& t = what.terms[i];
+          if (n < t.column || n >= t.column + t.columns) continue;
+          for (int64_t r = 0; r < t.rank; ++r) {
+            const double product =
+                lefts[i].at(m, r) *
+                (what.terms_right_transposed ? rights[i].at(n - t.column, r) : rights[i].at(r, n - t.column));
+            expected += product, terms += product * product;
+          }
+        }
         if (what.bias) expected += offset.at(0, n), terms += offset.at(0, n) * offset.at(0, n);
         if (what.accumulate) expected += old.at(m, n), terms += old.at(m, n) * old.at(m, n);
         error += std::pow(result.at(m, n) - expected, 2);
@@ -138,6 +182,7 @@ struct Problem {
 
   Case what;
   Matrix a, b, bias, before;
+  std::vector<Matrix> left, right;
 };
 
 // Our kernels on every instruction set, and the library's on the best one.
@@ -209,6 +254,29 @@ TEST_P(GemmTest, AlphaBiasAccumulate) {
                .bias = (flags & 2) != 0,
                .bias_dtype = bias_dtype,
                .padding = 5});
+}
+
+// Columns of one term, of several side by side, and of some that leave columns out or have a rank of their
+// own.
+TEST_P(GemmTest, LowRankTerms) {
+  const std::vector<std::vector<Term>> terms = {
+      {{0, 96, 16}}, {{0, 32, 16}, {32, 64, 16}}, {{5, 40, 7}, {45, 3, 33}, {70, 26, 16}}, {{0, 96, 80}}};
+  for (const auto& [in, out] : kTypes)
+    for (const auto& t : terms)
+      for (int flags = 0; flags < 16; ++flags)
+        for (int64_t k : {0, 64, 75})
+          run({.m = (flags & 1) != 0 ? 70 : 5,
+               .n = 96,
+               .k = k,
+               .in = in,
+               .out = out,
+               .a_transposed = (flags & 8) != 0,
+               .b_transposed = (flags & 2) != 0,
+               .accumulate = (flags & 4) != 0,
+               .bias = true,
+               .padding = (flags & 2) != 0 ? 0 : 3,
+               .terms = t,
+               .terms_right_transposed = (flags & 2) != 0});
 }
 
 TEST_P(GemmTest, LongSums) {
@@ -329,7 +397,9 @@ TEST_P(Bf16Test, BlocksAndTransposedBlocks) {
                              .b_transposed = !accumulate,
                              .accumulate = accumulate,
                              .bias = true,
-                             .padding = 3});
+                             .padding = accumulate ? 3 : 0,
+                             .terms = {{3, s[1] - 5, 20}, {0, s[1], 16}},
+                             .terms_right_transposed = accumulate});
       problem.check(problem.run());
     }
 }
@@ -346,7 +416,8 @@ TEST_P(Bf16Test, BitsDoNotDependOnTheThreadCount) {
                              .a_transposed = a_transposed,
                              .b_transposed = !a_transposed,
                              .accumulate = true,
-                             .alpha = 0.5f});
+                             .alpha = a_transposed ? 0.5f : 1.0f,
+                             .terms = {{0, s[1] / 2, 16}, {s[1] / 2, s[1] / 3, 9}}});
       set_num_threads(1);
       const Matrix one = problem.run();
       for (const int threads : {2, 3, 7, 16}) {

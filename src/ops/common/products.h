@@ -36,6 +36,15 @@ inline GemmArgs product(const Matrix& a, const Matrix& b, const Matrix& c, doubl
   return args;
 }
 
+// left right for the columns of c from `column` on.
+inline GemmTerm low_rank_term(const Matrix& left, const Matrix& right, int64_t column) {
+  return {left.data, left.stride, right.data, right.stride, column, right.columns, left.columns};
+}
+inline void multiply_with_terms(GemmArgs args, std::span<const GemmTerm> terms, bool right_transposed) {
+  args.terms = terms, args.terms_right_transposed = right_transposed;
+  gemm(args);
+}
+
 // c = alpha * a b (+ bias) (+ c).
 inline void multiply(const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
                      bool accumulate = false, const Operand* bias = nullptr) {

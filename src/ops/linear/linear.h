@@ -3,18 +3,19 @@
 // segments.
 //   x [T, K], weight [N, K] (segments stacked: N = sum of n_i), bias [N] optional
 //   adapter: A [R, K] (rows of the adapted segments stacked: R = sum of r_i), B_i [n_i, r_i] for each segment
-//   with r_i > 0 y [T, N]:  y_i = x W_i^T + bias_i + s_i u_i B_i^T,   u_i = dropout_i(x) A_i^T;   u [T, R] is
+//   with r_i > 0 y [T, N]:  y_i = x W_i^T + bias_i + u_i B_i^T,   u_i = s_i dropout_i(x) A_i^T;   u [T, R] is
 //   kept for backward. dropout_i(x) = x * mask / (1 - p), the mask drawn from Philox(seed, "<name>.<i>",
 //   step, micro_step, element).
 // Gradients, with v_i = s_i dy_i B_i:
-//   dx = dy W + sum_i dropout_i^T(v_i A_i),  dA_i += v_i^T dropout_i(x),  dB_i += s_i dy_i^T u_i,
+//   dx = dy W + sum_i dropout_i^T(v_i A_i),  dA_i += v_i^T dropout_i(x),  dB_i += dy_i^T u_i,
 //   dW += dy^T x,  d_bias += column sums of dy. Parameter gradients are added to f32 states (f64 in f64
 //   programs).
 //
 // On a GPU the adapter lies beside and below the weight, in one storage [N + S, K + S] of which W is the
 // corner [N, K], B_i stands in row i's columns from K on, and A in the rows from N on; the rest is zero. x
-// has S columns beside its rows, which take s_i u_i, and dy has S columns for v: then y = [x | s u] [W | B]^T
-// and dx = [dy | v] [W ; A] are one product each. There u is kept multiplied by s_i.
+// has S columns beside its rows, which take u_i, and dy has S columns for v: then y = [x | u] [W | B]^T and
+// dx = [dy | v] [W ; A] are one product each. On a CPU the same sums are a product with low-rank terms
+// (gemm.h).
 #pragma once
 #include <string>
 #include <vector>

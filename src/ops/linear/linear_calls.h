@@ -31,6 +31,11 @@ struct AdaptedSegment {
   uint64_t name_hash = 0;  // of the random numbers
 };
 std::vector<AdaptedSegment> adapted_segments(const KernelContext& c);
+inline bool equal_scales(const std::vector<AdaptedSegment>& segments) {
+  for (const AdaptedSegment& s : segments)
+    if (s.scale != segments[0].scale) return false;
+  return true;
+}
 
 // An element is kept when its random word is below this: 1 - p as a fraction of 2^32.
 SERVAL_INLINE uint32_t dropout_limit(double p) {

@@ -16,24 +16,31 @@ void run_linear_forward(const KernelContext& c) {
   for_row_parts(is_small_weight(c.input(weight)), c.input(x).rows, [&](int64_t begin, int64_t end) {
     const auto rows_of = [&](const Operand& o) { return Matrix::of(o).row_range(begin, end - begin); };
     const Matrix input = rows_of(c.input(x)), out = rows_of(c.output(y));
-    multiply(input, Matrix::of(c.input(weight)).t(), out, 1, false, &c.input(bias));
-    if (segments.empty()) return;
+    const GemmArgs frozen = product(input, Matrix::of(c.input(weight)).t(), out, 1, false, &c.input(bias));
+    if (segments.empty()) return gemm(frozen);
     // The CPU gains nothing from the columns beside x; they hold u where nobody else needs it.
     const Matrix adapter = Matrix::of(c.input(a)),
                  low = rows_of(c.output(u) ? c.output(u) : c.output(x_side)).column_range(0, adapter.rows);
-    if (p == 0) multiply(input, adapter.t(), low);
-    for (const AdaptedSegment& s : segments) {
-      const Matrix part = low.column_range(s.rank_begin, s.rank);
-      if (p > 0) {
-        Matrix dropped{c.workspace, input.dtype, c.input(x).rows, input.columns, input.columns, false};
-        dropped = dropped.row_range(begin, end - begin);
-        run_linear_dropout({input.operand(), dropped.data, dropped.stride, false, p,
-                            c.input(random).as<int64_t>(), s.name_hash, begin});
-        multiply(dropped, adapter.row_range(s.rank_begin, s.rank).t(), part);
+    if (p == 0 && equal_scales(segments)) {
+      multiply(input, adapter.t(), low, segments[0].scale);
+    } else {
+      for (const AdaptedSegment& s : segments) {
+        Matrix from = input;
+        if (p > 0) {
+          const Matrix copy{c.workspace, input.dtype, c.input(x).rows, input.columns, input.columns, false};
+          from = copy.row_range(begin, end - begin);
+          run_linear_dropout({input.operand(), from.data, from.stride, false, p,
+                              c.input(random).as<int64_t>(), s.name_hash, begin});
+        }
+        multiply(from, adapter.row_range(s.rank_begin, s.rank).t(), low.column_range(s.rank_begin, s.rank),
+                 s.scale);
       }
-      multiply(part, Matrix::of(c.input(first_b + s.index)).t(), out.column_range(s.column, s.size), s.scale,
-               true);
     }
+    std::vector<GemmTerm> terms;
+    for (const AdaptedSegment& s : segments)
+      terms.push_back(low_rank_term(low.column_range(s.rank_begin, s.rank),
+                                    Matrix::of(c.input(first_b + s.index)).t(), s.column));
+    multiply_with_terms(frozen, terms, true);
   });
 }
 
@@ -48,14 +55,21 @@ void run_linear_backward(const KernelContext& c) {
     const auto rows_of = [&](const Operand& o) { return Matrix::of(o).row_range(begin, end - begin); };
     const Matrix grad = rows_of(c.input(dy)), frozen = Matrix::of(c.input(weight)),
                  out = rows_of(c.output(dx));
-    if (wants_dx) multiply(grad, frozen, out);
-    if (segments.empty()) return;
+    if (segments.empty()) {
+      if (wants_dx) multiply(grad, frozen, out);
+      return;
+    }
     const Matrix adapter = Matrix::of(c.input(a)), v_all = rows_of(c.output(v));
     for (const AdaptedSegment& s : segments)
       multiply(grad.column_range(s.column, s.size), Matrix::of(c.input(first_b + s.index)),
                v_all.column_range(s.rank_begin, s.rank), s.scale);
     if (!wants_dx) return;
-    if (p == 0) return multiply(v_all, adapter, out, 1, true);
+    const GemmArgs back = product(grad, frozen, out, 1, false, nullptr);
+    if (p == 0) {
+      const GemmTerm term = low_rank_term(v_all, adapter, 0);
+      return multiply_with_terms(back, {&term, 1}, false);
+    }
+    gemm(back);
     Matrix copy{c.workspace, grad.dtype, c.input(dy).rows, frozen.columns, frozen.columns, false};
     copy = copy.row_range(begin, end - begin);
     for (const AdaptedSegment& s : segments) {
@@ -72,8 +86,7 @@ void run_linear_backward(const KernelContext& c) {
       if (from < to && c.update(first_d_b + s.index))
         add_over_rows(small, Matrix::of(c.input(dy)).column_range(from, to - from),
                       Matrix::of(c.input(u)).column_range(s.rank_begin, s.rank),
-                      Matrix::of(c.update(first_d_b + s.index)).row_range(from - s.column, to - from),
-                      s.scale);
+                      Matrix::of(c.update(first_d_b + s.index)).row_range(from - s.column, to - from));
     }
   });
 }

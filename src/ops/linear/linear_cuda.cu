@@ -103,12 +103,6 @@ void copy_columns(const Matrix& from, const Matrix& to, void* stream) {
   SERVAL_CUDA(cudaGetLastError());
 }
 
-bool equal_scales(const std::vector<AdaptedSegment>& segments) {
-  for (const AdaptedSegment& s : segments)
-    if (s.scale != segments[0].scale) return false;
-  return true;
-}
-
 // A matrix with more of its storage's columns, or rows.
 Matrix widened(Matrix m, int64_t columns) {
   m.columns += columns;
