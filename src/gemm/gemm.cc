@@ -122,7 +122,8 @@ double measured_product_rate(DType dtype) {
   const int64_t size = cpu_isa() == CpuIsa::generic ? 512 : 1024;
   const int64_t bytes = size * size * size_of(dtype);
   const std::unique_ptr<Device> device = make_cpu_device();
-  const Buffer a(*device, bytes), b(*device, bytes), c(*device, bytes);  // zeros: values do not matter
+  const Buffer a(*device, bytes), b(*device, bytes), c(*device, bytes);
+  for (const Buffer* matrix : {&a, &b, &c}) device->fill_zero(matrix->data(), bytes);  // values do not matter
   GemmArgs args{.m = size, .n = size, .k = size};
   args.a = a.data(), args.a_dtype = dtype, args.a_stride = size;
   args.b = b.data(), args.b_dtype = dtype, args.b_stride = size, args.b_transposed = true;

@@ -262,21 +262,22 @@ TEST_P(GemmTest, LowRankTerms) {
   const std::vector<std::vector<Term>> terms = {
       {{0, 96, 16}}, {{0, 32, 16}, {32, 64, 16}}, {{5, 40, 7}, {45, 3, 33}, {70, 26, 16}}, {{0, 96, 80}}};
   for (const auto& [in, out] : kTypes)
-    for (const auto& t : terms)
-      for (int flags = 0; flags < 16; ++flags)
-        for (int64_t k : {0, 64, 75})
-          run({.m = (flags & 1) != 0 ? 70 : 5,
-               .n = 96,
-               .k = k,
-               .in = in,
-               .out = out,
-               .a_transposed = (flags & 8) != 0,
-               .b_transposed = (flags & 2) != 0,
-               .accumulate = (flags & 4) != 0,
-               .bias = true,
-               .padding = (flags & 2) != 0 ? 0 : 3,
-               .terms = t,
-               .terms_right_transposed = (flags & 2) != 0});
+    for (size_t t = 0; t < terms.size(); ++t)
+      for (uint32_t flags = 0; flags < 12; ++flags)
+        run({.m = flags % 3 == 0 ? 5 : 70,
+             .n = 96,
+             .k = flags < 2        ? 0
+                  : flags % 2 == 0 ? 64
+                                   : 75,
+             .in = in,
+             .out = out,
+             .a_transposed = flags % 4 == 3,
+             .b_transposed = (flags + t) % 2 == 0,
+             .accumulate = (flags / 2 + t) % 2 == 0,
+             .bias = true,
+             .padding = flags % 4 == 2 ? 0 : 3,
+             .terms = terms[t],
+             .terms_right_transposed = (flags / 4 + t) % 2 == 0});
 }
 
 TEST_P(GemmTest, LongSums) {
