@@ -1,19 +1,22 @@
-// Rates of attention: attention_bench [threads [instruction set]]. The work counted is half of the square of
-// scores: 4 FLOP an element and query dimension forward, 10 backward. One thread is timed by its processor
-// time.
+// Rates of attention: attention_bench [threads [instruction set [number of the one problem to measure]]]. The
+// work counted is half of the square of scores: 4 FLOP an element and query dimension forward, 10 backward.
+// One thread is timed by its processor time.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <iterator>
+#include <memory>
 #include <string_view>
-#include <vector>
 
 #include "base/cpu.h"
+#include "base/error.h"
 #include "base/parallel.h"
 #include "gemm/gemm.h"
 #include "ops/attention/attention.h"
+#include "tensor/device.h"
 
 namespace serval {
 namespace {
@@ -25,21 +28,39 @@ struct Problem {
 
 constexpr Problem kProblems[] = {
     {1024, 1024, 16, 8, 128, DType::bf16}, {1024, 1024, 16, 8, 64, DType::bf16},
-    {1024, 1024, 16, 8, 32, DType::bf16},  {1024, 64, 16, 8, 128, DType::bf16},
-    {1024, 64, 16, 8, 64, DType::bf16},    {4096, 4096, 8, 1, 256, DType::bf16},
-    {1024, 1024, 16, 8, 128, DType::f32},  {1024, 1024, 16, 8, 64, DType::f32},
+    {1024, 1024, 16, 8, 32, DType::bf16},  {256, 256, 4, 2, 32, DType::bf16},
+    {1024, 64, 16, 8, 128, DType::bf16},   {1024, 64, 16, 8, 64, DType::bf16},
+    {4096, 4096, 8, 1, 256, DType::bf16},  {1024, 1024, 16, 8, 128, DType::f32},
+    {1024, 1024, 16, 8, 64, DType::f32},
+};
+
+// Memory as programs have it: pieces of one large allocation.
+class Arena {
+ public:
+  Arena() : device_(make_cpu_device()), buffer_(*device_, kBytes) {}
+  void clear() { used_ = 0; }
+  char* take(int64_t bytes) {
+    char* const data = static_cast<char*>(buffer_.data()) + used_;
+    used_ += (bytes + 4095) / 4096 * 4096;
+    SERVAL_CHECK(used_ <= kBytes);
+    return data;
+  }
+
+ private:
+  static constexpr int64_t kBytes = int64_t{512} << 20;
+  std::unique_ptr<Device> device_;
+  Buffer buffer_;
+  int64_t used_ = 0;
 };
 
 struct Tensor {
-  std::vector<char> bytes;
   Operand operand;
-  Tensor(int64_t rows, int64_t columns, DType dtype)
-      : bytes(static_cast<size_t>(rows * columns * size_of(dtype))),
-        operand{bytes.data(), dtype, columns, rows, columns} {
+  Tensor(Arena& arena, int64_t rows, int64_t columns, DType dtype)
+      : operand{arena.take(rows * columns * size_of(dtype)), dtype, columns, rows, columns} {
     for (int64_t i = 0; i < rows * columns; ++i) {
       const double value = std::sin(static_cast<double>(i) * 0.37);
       if (dtype != DType::i32)
-        convert_elements(&value, DType::f64, &bytes[static_cast<size_t>(i * size_of(dtype))], dtype, 1);
+        convert_elements(&value, DType::f64, operand.as<char>() + i * size_of(dtype), dtype, 1);
     }
   }
 };
@@ -52,7 +73,7 @@ double now() {
 
 double best_seconds(const Op& op, const KernelContext& context) {
   double best = 1e30, total = 0;
-  for (int run = 0; run < 100 && total < 0.3; ++run) {
+  for (int run = 0; run < 400 && total < 0.3; ++run) {
     const double start = now();
     op.run_cpu(context);
     const double seconds = now() - start;
@@ -62,14 +83,18 @@ double best_seconds(const Op& op, const KernelContext& context) {
   return best;
 }
 
-void measure(const Problem& s, double product_rate) {
+void measure(Arena& arena, const Problem& s, double product_rate) {
+  arena.clear();
   const int64_t wide = s.heads * s.dim, narrow = s.kv_heads * s.dim, documents = s.tokens / s.document;
-  Tensor q(s.tokens, wide, s.dtype), k(s.tokens, narrow, s.dtype), v(s.tokens, narrow, s.dtype);
-  Tensor o(s.tokens, wide, s.dtype), lse(s.tokens, s.heads, DType::f32), d_o(s.tokens, wide, s.dtype);
-  Tensor dq(s.tokens, wide, s.dtype), dk(s.tokens, narrow, s.dtype), dv(s.tokens, narrow, s.dtype);
-  Tensor cu(documents + 1, 1, DType::i32);
+  Tensor q(arena, s.tokens, wide, s.dtype), k(arena, s.tokens, narrow, s.dtype),
+      v(arena, s.tokens, narrow, s.dtype);
+  Tensor o(arena, s.tokens, wide, s.dtype), lse(arena, s.tokens, s.heads, DType::f32),
+      d_o(arena, s.tokens, wide, s.dtype);
+  Tensor dq(arena, s.tokens, wide, s.dtype), dk(arena, s.tokens, narrow, s.dtype),
+      dv(arena, s.tokens, narrow, s.dtype);
+  Tensor cu(arena, documents + 1, 1, DType::i32);
   for (int64_t i = 0; i <= documents; ++i) cu.operand.as<int32_t>()[i] = static_cast<int32_t>(i * s.document);
-  std::vector<float> workspace(static_cast<size_t>((s.tokens + 4) * s.heads * (2 * s.dim + 64)));
+  void* const workspace = arena.take((s.tokens + 4) * s.heads * (2 * s.dim + 64) * 4);
   const Attributes attributes{{"heads", s.heads},
                               {"kv_heads", s.kv_heads},
                               {"head_dim", s.dim},
@@ -79,9 +104,9 @@ void measure(const Problem& s, double product_rate) {
   const Operand in_backward[] = {d_o.operand, q.operand,   k.operand, v.operand,
                                  o.operand,   lse.operand, cu.operand};
   const Operand out_backward[] = {dq.operand, dk.operand, dv.operand};
-  const KernelContext forward{in, out, nullptr, 4, 2, 0, &attributes, "forward", workspace.data()};
-  const KernelContext backward{in_backward, out_backward, nullptr,         7, 3, 0,
-                               &attributes, "backward",   workspace.data()};
+  const KernelContext forward{in, out, nullptr, 4, 2, 0, &attributes, "forward", workspace};
+  const KernelContext backward{in_backward, out_backward, nullptr,    7,        3,
+                               0,           &attributes,  "backward", workspace};
   const double elements = static_cast<double>(s.tokens * s.document) / 2 * static_cast<double>(wide);
   const double seconds = best_seconds(ops::attention_op, forward);
   const double seconds_backward = best_seconds(ops::attention_backward_op, backward);
@@ -106,5 +131,8 @@ int main(int argc, char** argv) {
   fmt::print("{}; {} threads; {}\n", cpu_text(), num_threads(), name_of(cpu_isa()));
   const double rate[2] = {measured_product_rate(DType::f32), measured_product_rate(DType::bf16)};
   fmt::print("large products: {:.1f} GFLOP/s f32, {:.1f} bf16\n", rate[0] / 1e9, rate[1] / 1e9);
-  for (const Problem& shape : kProblems) measure(shape, rate[shape.dtype == DType::bf16 ? 1 : 0]);
+  const int only = argc > 3 ? std::atoi(argv[3]) : -1;
+  Arena arena;
+  for (int i = 0; i < static_cast<int>(std::size(kProblems)); ++i)
+    if (only < 0 || only == i) measure(arena, kProblems[i], rate[kProblems[i].dtype == DType::bf16 ? 1 : 0]);
 }
