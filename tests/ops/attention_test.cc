@@ -31,6 +31,9 @@ std::vector<AttentionCase> cases() {
       {{3, 64, 2}, 8, 2, 16, 33},
       {{70}, 1, 1, 72, 64},
       {{}, 1, 1, 8, 0},
+      {{530, 20}, 2, 1, 256, 0},  // more keys than are packed at a time
+      {{530}, 1, 1, 248, 40},
+      {{13, 16, 11}, 12, 1, 8, 0},
   };
 }
 
@@ -133,6 +136,36 @@ TEST(Attention, MatchesTheReference) {
   }
 }
 
+// Later keys weigh far more than all before them: what was summed up becomes small again and again.
+TEST(Attention, ScoresThatGrow) {
+  const AttentionCase k{{150}, 3, 1, 32, 0};
+  Random random(640);
+  const int64_t rows = k.total(), nq = k.heads * k.head_dim, nk = k.kv_heads * k.head_dim;
+  const Values q = random.normals(rows * nq, 2), v = random.normals(rows * nk),
+               d_o = random.normals(rows * nq);
+  for (const double scale : {0.15, -0.15}) {
+    Values key = random.normals(rows * nk);
+    for (size_t i = 0; i < key.size(); ++i)
+      key[i] *= 0.25 * static_cast<double>(i / static_cast<size_t>(nk) / 8);
+    for (double& x : key) x = static_cast<double>(static_cast<float>(BFloat16(static_cast<float>(x))));
+    const AttentionReference want(k, scale, q, key, v, d_o);
+    for_each_setting([&](const Setting& setting) {
+      constexpr Tolerance kLoose{1e-12, 1e-4, 8e-3};
+      OpCase c(setting);
+      const TensorId o =
+          ops::attention(c.b(), "attention", c.tensor("q", {rows, nq}, q), c.tensor("k", {rows, nk}, key),
+                         c.tensor("v", {rows, nk}, v), c.integers("cu_seqlens", {2}, offsets_of(k)),
+                         {k.heads, k.kv_heads, k.head_dim, scale, k.window});
+      c.derive({{0, d_o}}, {0, 1, 2});
+      c.run();
+      c.expect_near(o, want.o, kLoose);
+      c.expect_near(c.program().calls[0].outputs[1], want.lse, kLoose);
+      for (size_t i = 0; i < 3; ++i)
+        c.expect_near(c.gradient(i), i == 0 ? want.dq : i == 1 ? want.dk : want.dv, kLoose);
+    });
+  }
+}
+
 TEST(Attention, OnlyTheWantedGradients) {
   const AttentionCase k{{5, 12}, 2, 1, 16, 0};
   Random random(600);
@@ -158,8 +191,10 @@ TEST(Attention, OnlyTheWantedGradients) {
 
 // More threads cut the gradient into other tasks; the sums keep their order.
 TEST(Attention, BitsDoNotDependOnTheThreadCount) {
-  for (const AttentionCase& k : std::vector<AttentionCase>{
-           {{150}, 6, 2, 32, 0}, {{70, 0, 1, 131}, 12, 1, 16, 40}, {{40, 99}, 4, 4, 72, 0}}) {
+  for (const AttentionCase& k : std::vector<AttentionCase>{{{150}, 6, 2, 32, 0},
+                                                           {{70, 0, 1, 131}, 12, 1, 16, 40},
+                                                           {{40, 99}, 4, 4, 72, 0},
+                                                           {{520}, 1, 1, 256, 0}}) {
     Random random(650);
     const int64_t rows = k.total(), nq = k.heads * k.head_dim, nk = k.kv_heads * k.head_dim;
     const Values q = random.normals(rows * nq), key = random.normals(rows * nk),

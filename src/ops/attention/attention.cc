@@ -74,14 +74,14 @@ Cost cost_backward(const CallView& v) {
   return {10 * score_elements(v, v.input(1)), operand_bytes(v)};
 }
 
-// rowsum(dO o) of every row and head; dQ in f32, and q and dO in bf16, with heads padded as the tiles are;
-// and as many rows more as a tile may read past the end.
+// Where tiles are f32: rowsum(dO o) of every row and head, and dQ, with heads padded as the tiles are. Where
+// they are bf16: dQ alone, and an eighth for whole panels (attention_bf16_backward.h).
 int64_t workspace_backward(const CallView& v) {
   if (v.input(1).dtype == DType::f64) return 0;
   const int64_t rows = v.input(1).shape.rows() * v.attributes().integer("heads");
   const int64_t dim = (v.attributes().integer("head_dim") + 31) / 32 * 32;
-  const int64_t stacked = v.input(1).dtype == DType::bf16 ? 2 * (rows + 32) * dim * size_of(DType::bf16) : 0;
-  return ((rows + 15) / 16 * 16 + (v.has_output(0) ? rows * dim : 0)) * size_of(DType::f32) + stacked;
+  const int64_t padded = v.input(1).dtype == DType::bf16 ? rows + rows / 8 : rows;
+  return ((rows + 15) / 16 * 16 + (v.has_output(0) ? padded * dim : 0)) * size_of(DType::f32);
 }
 
 // On a GPU the kernel is chosen at run time: room for either. No kernel there takes f64.

@@ -2,6 +2,9 @@
 #ifndef SERVAL_ISA_generic
 #include "ops/attention/attention_tiled_backward.h"
 #endif
+#ifdef __AVX512BF16__
+#include "ops/attention/attention_bf16_parts.h"
+#endif
 
 namespace serval::SERVAL_ISA {
 
@@ -26,18 +29,44 @@ struct TilesTag {
   using type = T;
 };
 
-// Calls f(tag of the tiles) for the types that have tiled kernels.
+// Calls f(tag of the tiles) for the types that have tiles of floats.
 template <class F>
 SERVAL_INLINE void with_tiles(DType dtype, F f) {
   if (dtype == DType::f32) return f(TilesTag<FloatTiles<float> >{});
-#if defined(SERVAL_ISA_amx)
-  if (amx_is_emulated()) return f(TilesTag<Bf16Tiles<TileUnitOf<EmulatedTiles> > >{});
-  f(TilesTag<Bf16Tiles<TileUnitOf<TileInstructions> > >{});
-#elif defined(__AVX512BF16__)
-  f(TilesTag<Bf16Tiles<TileUnit> >{});
-#else
+#ifndef __AVX512BF16__
   f(TilesTag<FloatTiles<BFloat16> >{});
 #endif
+}
+
+#ifdef __AVX512BF16__
+// Calls f(tag of the products) that this processor has.
+template <class F>
+SERVAL_INLINE void with_products(F f) {
+#ifdef SERVAL_ISA_amx
+  if (amx_is_emulated()) return f(TilesTag<PanelProducts<TileUnitOf<EmulatedTiles> > >{});
+  f(TilesTag<PanelProducts<TileUnitOf<TileInstructions> > >{});
+#else
+  f(TilesTag<PanelProducts<TileUnit> >{});
+#endif
+}
+#endif
+
+template <class DocumentOf>
+void forward(const KernelContext& c, const Operand& k, const Operand& v, const Operand& lse,
+             DocumentOf document_of) {
+  const Operand& q = c.input(0);
+  const int64_t documents = c.input(3).rows - 1;
+#ifdef __AVX512BF16__
+  if (q.dtype == DType::bf16)
+    return with_products([&](auto tag) {
+      bf16_forward<typename decltype(tag)::type>(heads_of(c), q, k, v, c.output(0), lse, documents,
+                                                 document_of);
+    });
+#endif
+  with_tiles(q.dtype, [&](auto tag) {
+    tiled_forward<typename decltype(tag)::type>(heads_of(c), q, k, v, c.output(0), lse, documents,
+                                                document_of);
+  });
 }
 
 }  // namespace
@@ -46,14 +75,35 @@ void attention_forward(const KernelContext& c) {
   if (c.input(0).dtype == DType::f64) return plain_forward(c);
   const int32_t* const cu = c.input(3).as<int32_t>();
   const auto document_of = [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
-  with_tiles(c.input(0).dtype, [&](auto tag) {
-    tiled_forward<typename decltype(tag)::type>(heads_of(c), c.input(0), c.input(1), c.input(2), c.output(0),
-                                                c.output(1), c.input(3).rows - 1, document_of);
-  });
+  forward(c, c.input(1), c.input(2), c.output(1), document_of);
 }
 
 void attention_backward(const KernelContext& c) {
   if (c.input(1).dtype == DType::f64) return plain_backward(c);
+#ifdef __AVX512BF16__
+  if (c.input(1).dtype == DType::bf16) {
+    const int32_t* const cu = c.input(6).as<int32_t>();
+    const int64_t documents = c.input(6).rows - 1;
+    const auto document_of = [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
+    const Heads h = heads_of(c);
+    const BackwardOperands operands{h,
+                                    c.input(0),
+                                    c.input(1),
+                                    c.input(2),
+                                    c.input(3),
+                                    c.input(4),
+                                    c.input(5),
+                                    c.output(0),
+                                    c.output(1),
+                                    c.output(2),
+                                    static_cast<float*>(c.workspace),
+                                    documents > 0 ? cu[documents] : 0};
+    return with_products([&](auto tag) {
+      bf16_backward<typename decltype(tag)::type>(operands, documents,
+                                                  enough_heads(h, documents, document_of), document_of);
+    });
+  }
+#endif
   with_tiles(c.input(1).dtype,
              [&](auto tag) { tiled_backward<typename decltype(tag)::type>(c, heads_of(c)); });
 }
@@ -68,11 +118,7 @@ void attention_cached(const KernelContext& c) {
   const auto document_of = [=](int64_t i) {
     return Document{cu[i], cu[i + 1] - cu[i], i * capacity, past[i]};
   };
-  with_tiles(c.input(0).dtype, [&](auto tag) {
-    tiled_forward<typename decltype(tag)::type>(heads_of(c), c.input(0), c.update(0), c.update(1),
-                                                c.output(0), kAbsentOperand, c.input(3).rows - 1,
-                                                document_of);
-  });
+  forward(c, c.update(0), c.update(1), kAbsentOperand, document_of);
 }
 
 #endif

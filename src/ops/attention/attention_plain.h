@@ -17,6 +17,23 @@ Heads heads_of(const KernelContext& c) {
   return {q, kv, a.integer("head_dim"), q / kv, a.integer("window"), a.number("scale")};
 }
 
+// Cuts aligned buffers from a thread's memory.
+struct Cutter {
+  char* at;
+  template <class T>
+  SERVAL_INLINE T* take(int64_t count) {
+    char* const start = at;
+    at += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(start);
+  }
+};
+
+// A document, or a sequence of the cache: its new tokens are rows begin.. of q, at positions past.. of its
+// keys, which start at row `key_begin`.
+struct Document {
+  int64_t begin, tokens, key_begin, past;
+};
+
 SERVAL_INLINE int64_t first_key(int64_t query, int64_t begin, int64_t window) {
   const int64_t first = window > 0 ? query - window + 1 : begin;
   return first > begin ? first : begin;

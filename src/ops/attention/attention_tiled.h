@@ -1,28 +1,14 @@
-// Tiled attention ("FlashAttention-2"): tiles of stacked query rows (those of the heads that share a key
-// head) against tiles of keys. Every sum runs over key tiles or query blocks in ascending order whatever the
-// threads do, so results do not depend on them.
+// Tiled attention of floats ("FlashAttention-2"): tiles of stacked query rows (those of the heads that share
+// a key head) against tiles of keys. Every sum runs over key tiles or query blocks in ascending order
+// whatever the threads do, so results do not depend on them.
 #pragma once
 #include "ops/attention/attention_plain.h"
 #include "ops/attention/attention_tiles.h"
-#ifdef __AVX512BF16__
-#include "ops/attention/attention_tiles_bf16.h"
-#endif
 
 namespace serval::SERVAL_ISA {
 namespace {
 
 constexpr int64_t kScratchBytes = 512 * 1024;  // of one thread, on its stack
-
-// Cuts aligned buffers from a thread's scratch.
-struct Scratch {
-  char* at;
-  template <class Word>
-  SERVAL_INLINE Word* take(int64_t count) {
-    char* const start = at;
-    at += (count * static_cast<int64_t>(sizeof(Word)) + 63) / 64 * 64;
-    return reinterpret_cast<Word*>(start);
-  }
-};
 
 // How heads and tokens are cut into tiles; fixed by the shapes alone.
 struct Tiling {
@@ -49,12 +35,6 @@ struct Tiling {
   SERVAL_INLINE int64_t first_tile(int64_t position) const { return first_key(position, 0, h.window) / keys; }
 };
 
-// A document, or a sequence of the cache: its new tokens are rows begin.. of q, at positions past.. of its
-// keys, which start at row `key_begin`.
-struct Document {
-  int64_t begin, tokens, key_begin, past;
-};
-
 // Stacked query rows: tokens [first, first + count) of a document for heads [head, head + heads); row =
 // head * count + token.
 struct QueryBlock {
@@ -62,9 +42,9 @@ struct QueryBlock {
   SERVAL_INLINE int64_t rows() const { return heads * count; }
 };
 
-template <class T, class Word>
+template <class T>
 void copy_queries(const Operand& source, const Tiling& t, const Document& d, const QueryBlock& b,
-                  Word* target) {
+                  float* target) {
   for (int64_t g = 0; g < b.heads; ++g)
     for (int64_t i = 0; i < b.count; ++i)
       copy_row(source.row<T>(d.begin + b.first + i) + (b.head + g) * t.h.dim, t.h.dim, t.dim,
@@ -94,11 +74,10 @@ struct SoftRow {
   float total[kLanes] = {};  // lane by lane: the sum of exp(score - most)
 };
 
-// Writes exp(score - most) of one row to `out`, which may be the row itself; most and total move on. Returns
+// Turns the scores of one row into exp(score - most); most and total move on. Returns
 // what the sums of earlier tiles must be multiplied with.
-template <bool kMasked, class Word>
-SERVAL_INLINE float soft_row(const float* row, Word* out, int64_t columns, Seen seen, float scale,
-                             SoftRow& soft) {
+template <bool kMasked>
+SERVAL_INLINE float soft_row(float* row, int64_t columns, Seen seen, float scale, SoftRow& soft) {
   Vec top = splat(-3e38f);
   for (int64_t i = 0; i < columns; i += kLanes) {
     Vec x = load_vec(row + i) * scale;
@@ -112,19 +91,17 @@ SERVAL_INLINE float soft_row(const float* row, Word* out, int64_t columns, Seen 
     Vec p = exponential_vec(load_vec(row + i) * scale - most);
     if (kMasked) p = columns_between(i, seen.low, seen.high) ? p : Vec{};
     total += p;
-    store_computed(out + i, p);
+    store_vec(row + i, p);
   }
   soft.most = most;
   store_vec(soft.total, total);
   return shrink;
 }
 
-template <class Word>
-SERVAL_INLINE float soften(const float* row, Word* out, int64_t columns, Seen seen, float scale,
-                           SoftRow& soft) {
-  if (seen.low == 0 && seen.high >= columns) return soft_row<false>(row, out, columns, seen, scale, soft);
-  if (seen.low < seen.high) return soft_row<true>(row, out, columns, seen, scale, soft);
-  for (int64_t i = 0; i < columns; i += kLanes) store_computed(out + i, Vec{});
+SERVAL_INLINE float soften(float* row, int64_t columns, Seen seen, float scale, SoftRow& soft) {
+  if (seen.low == 0 && seen.high >= columns) return soft_row<false>(row, columns, seen, scale, soft);
+  if (seen.low < seen.high) return soft_row<true>(row, columns, seen, scale, soft);
+  for (int64_t i = 0; i < columns; i += kLanes) store_vec(row + i, Vec{});
   return 1;
 }
 
@@ -132,21 +109,13 @@ SERVAL_INLINE float soften(const float* row, Word* out, int64_t columns, Seen se
 template <class Tiles>
 void forward_block(Tiles& tiles, const Tiling& t, const Operand& q, const Operand& k, const Operand& v,
                    const Operand& o, const Operand& lse, const Document& d, const QueryBlock& b, int64_t kv,
-                   Scratch scratch) {
+                   Cutter scratch) {
   using T = typename Tiles::Element;
-  using Word = typename Tiles::Word;
   const int64_t rows = b.rows();
-  Word* const queries = scratch.take<Word>(t.rows * t.dim);
-  Word* const spare = scratch.take<Word>(Tiles::kRounds ? 0 : t.keys * t.dim);
-  Word* const packed = scratch.take<Word>(t.keys * t.dim);  // keys, then values
+  float* const queries = scratch.take<float>(t.rows * t.dim);
+  float* const spare = scratch.take<float>(t.keys * t.dim);
+  float* const packed = scratch.take<float>(t.keys * t.dim);  // keys, then values
   float* const scores = scratch.take<float>(t.rows * t.keys);
-  Word* const rounded = scratch.take<Word>(Tiles::kRounds ? t.rows * t.keys : 0);
-  Word* const weights = [&] {
-    if constexpr (Tiles::kRounds)
-      return rounded;
-    else
-      return scores;
-  }();
   float* const sums = scratch.take<float>(t.rows * t.dim);
   SoftRow* const soft = scratch.take<SoftRow>(rows);
   const float scale = static_cast<float>(t.h.scale);
@@ -164,14 +133,14 @@ void forward_block(Tiles& tiles, const Tiling& t, const Operand& q, const Operan
     for (int64_t i = 0; i < b.count; ++i) {
       const Seen seen = seen_columns(b.position + i, begin, count, t.h.window);
       for (int64_t r = i; r < rows; r += b.count) {
-        const float shrink = soften(scores + r * t.keys, weights + r * t.keys, columns, seen, scale, soft[r]);
+        const float shrink = soften(scores + r * t.keys, columns, seen, scale, soft[r]);
         if (shrink == 1) continue;
         for (int64_t c = 0; c < t.dim; c += kLanes)
           store_vec(sums + r * t.dim + c, load_vec(sums + r * t.dim + c) * shrink);
       }
     }
     tiles.pack_reduce(v.row<T>(key) + head, v.row_stride, count, t.h.dim, t.reduced(), packed);
-    tiles.product(rows, t.dim, columns, {weights, t.keys, 1}, packed, t.reduced(), sums, t.dim, true);
+    tiles.product(rows, t.dim, columns, {scores, t.keys, 1}, packed, t.reduced(), sums, t.dim, true);
   }
   for (int64_t g = 0; g < b.heads; ++g) {
     for (int64_t i = 0; i < b.count; ++i) {
@@ -216,7 +185,7 @@ void for_items(int64_t documents, DocumentOf document_of, ItemsOf items_of, F ea
     Walk<DocumentOf, ItemsOf> walk{0, 0, document_of, items_of};
     for (int64_t item; (item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < items;) {
       const int64_t inside = walk.seek(item);
-      each(document_of(walk.index), inside, tiles, Scratch{memory});
+      each(document_of(walk.index), inside, tiles, Cutter{memory});
     }
   });
 }
@@ -228,7 +197,7 @@ void tiled_forward(const Heads& h, const Operand& q, const Operand& k, const Ope
   const Tiling t(h, size.rows, size.keys, Tiles::kUnit);
   for_items<Tiles>(
       documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
-      [&](const Document& d, int64_t item, Tiles& tiles, Scratch scratch) {
+      [&](const Document& d, int64_t item, Tiles& tiles, Cutter scratch) {
         const int64_t kv = item % h.kv, part = item / h.kv % t.parts;
         const int64_t block = t.blocks(d.tokens) - 1 - item / h.kv / t.parts;  // the longest ones first
         forward_block(tiles, t, q, k, v, o, lse, d, query_block(t, d, block, kv, part), kv, scratch);

@@ -10,51 +10,35 @@ namespace {
 template <class Tiles>
 struct Backward {
   using T = typename Tiles::Element;
-  using Word = typename Tiles::Word;
   const Tiling& t;
   const Operand &d_o, &q, &k, &v, &lse, &dq, &dk, &dv;
-  float* delta;                  // [tokens, query heads]: D
-  Word *stacked_q, *stacked_do;  // where tiles round: q and dO, block after block, a row for each stacked row
-  float* dq_sum;                 // the same rows of dQ
+  float* delta;   // [tokens, query heads]: D
+  float* dq_sum;  // dQ, block after block, a row for each stacked row
   int64_t capacity;
 
   // The operands of one tile, in a thread's scratch.
   struct Buffers {
-    Word *keys_across, *values_across, *key_rows;
-    Word *queries, *query_rows, *grads, *grad_rows;
-    float *products_p, *products_ds;  // Q K^T and dO V^T
-    Word *p, *ds, *column;            // computed from them; those of one column after the other
+    float *keys_across, *values_across, *key_rows;
+    float *queries, *grads;
+    float *p, *ds;  // Q K^T and dO V^T, then P and dS
     float *dk, *dv;
-    const Word *query_reduce, *grad_reduce;
   };
 
-  SERVAL_INLINE Buffers make(Scratch scratch, bool with_sums) const {
-    const int64_t key_words = t.keys * t.dim, query_words = t.rows * t.dim, tile = t.rows * t.keys;
+  SERVAL_INLINE Buffers make(Cutter scratch, bool with_sums) const {
+    const int64_t key_floats = t.keys * t.dim, query_floats = t.rows * t.dim, tile = t.rows * t.keys;
     Buffers x;
-    x.keys_across = scratch.take<Word>(key_words), x.values_across = scratch.take<Word>(key_words);
-    x.key_rows = scratch.take<Word>(key_words);
-    x.queries = scratch.take<Word>(Tiles::kRounds ? 0 : query_words);
-    x.grads = scratch.take<Word>(Tiles::kRounds ? 0 : query_words);
-    x.products_p = scratch.take<float>(tile), x.products_ds = scratch.take<float>(tile);
-    x.query_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
-    x.grad_rows = scratch.take<Word>(Tiles::kRounds ? query_words : 0);
-    if constexpr (Tiles::kRounds)
-      x.p = scratch.take<Word>(tile), x.ds = scratch.take<Word>(tile), x.column = scratch.take<Word>(tile);
-    else
-      x.p = x.products_p, x.ds = x.products_ds, x.column = nullptr;
-    x.dk = scratch.take<float>(with_sums ? t.keys * t.dim : 0);
-    x.dv = scratch.take<float>(with_sums ? t.keys * t.dim : 0);
-    x.query_reduce = x.grad_reduce = nullptr;
+    x.keys_across = scratch.take<float>(key_floats), x.values_across = scratch.take<float>(key_floats);
+    x.key_rows = scratch.take<float>(key_floats);
+    x.queries = scratch.take<float>(query_floats), x.grads = scratch.take<float>(query_floats);
+    x.p = scratch.take<float>(tile), x.ds = scratch.take<float>(tile);
+    x.dk = scratch.take<float>(with_sums ? key_floats : 0);
+    x.dv = scratch.take<float>(with_sums ? key_floats : 0);
     return x;
   }
 
   // The first row of a block among all stacked rows.
   SERVAL_INLINE int64_t stacked_row(const Document& d, const QueryBlock& b) const {
     return b.head * capacity + (d.begin + b.first) * b.heads;
-  }
-  void stack(const Document& d, const QueryBlock& b) const {
-    copy_queries<T>(q, t, d, b, stacked_q + stacked_row(d, b) * t.dim);
-    copy_queries<T>(d_o, t, d, b, stacked_do + stacked_row(d, b) * t.dim);
   }
 
   SERVAL_INLINE void load_keys(Tiles& tiles, const Document& d, int64_t tile, int64_t kv, Buffers& x) const {
@@ -65,17 +49,9 @@ struct Backward {
     tiles.pack_across(key, k.row_stride, count, t.h.dim, t.across(), x.key_rows, x.keys_across);
     tiles.pack_reduce(key, k.row_stride, count, t.h.dim, t.reduced(), x.key_rows);
   }
-  SERVAL_INLINE void load_queries(Tiles& tiles, const Document& d, const QueryBlock& b, bool reduce,
-                                  Buffers& x) const {
-    if constexpr (Tiles::kRounds) {
-      x.queries = stacked_q + stacked_row(d, b) * t.dim, x.grads = stacked_do + stacked_row(d, b) * t.dim;
-    } else {
-      copy_queries<T>(q, t, d, b, x.queries);
-      copy_queries<T>(d_o, t, d, b, x.grads);
-    }
-    if (!reduce) return;
-    x.query_reduce = tiles.pack_rows(x.queries, b.rows(), t.queries_reduced(), x.query_rows);
-    x.grad_reduce = tiles.pack_rows(x.grads, b.rows(), t.queries_reduced(), x.grad_rows);
+  SERVAL_INLINE void load_queries(const Document& d, const QueryBlock& b, Buffers& x) const {
+    copy_queries<T>(q, t, d, b, x.queries);
+    copy_queries<T>(d_o, t, d, b, x.grads);
   }
 
   // `row_delta`: times the scale.
@@ -83,11 +59,11 @@ struct Backward {
   static void weigh_row(const Buffers& x, int64_t row, int64_t columns, Seen seen, float scale, float row_lse,
                         float row_delta) {
     for (int64_t i = row; i < row + columns; i += kLanes) {
-      Vec p = exponential_vec(load_vec(x.products_p + i) * scale - row_lse);
+      Vec p = exponential_vec(load_vec(x.p + i) * scale - row_lse);
       if (kMasked) p = columns_between(i - row, seen.low, seen.high) ? p : Vec{};
-      const Vec ds = p * (load_vec(x.products_ds + i) * scale - row_delta);
-      store_computed(x.p + i, p);
-      store_computed(x.ds + i, kMasked ? (columns_between(i - row, seen.low, seen.high) ? ds : Vec{}) : ds);
+      const Vec ds = p * (load_vec(x.ds + i) * scale - row_delta);
+      store_vec(x.p + i, p);
+      store_vec(x.ds + i, kMasked ? (columns_between(i - row, seen.low, seen.high) ? ds : Vec{}) : ds);
     }
   }
 
@@ -97,10 +73,10 @@ struct Backward {
     const int64_t count = left < t.keys ? left : t.keys,
                   columns = (count + Tiles::kUnit - 1) / Tiles::kUnit * Tiles::kUnit;
     const float scale = static_cast<float>(t.h.scale);
-    tiles.product(rows, columns, t.h.dim, {x.queries, t.dim, 1}, x.keys_across, t.across(), x.products_p,
-                  t.keys, false);
-    tiles.product(rows, columns, t.h.dim, {x.grads, t.dim, 1}, x.values_across, t.across(), x.products_ds,
-                  t.keys, false);
+    tiles.product(rows, columns, t.h.dim, {x.queries, t.dim, 1}, x.keys_across, t.across(), x.p, t.keys,
+                  false);
+    tiles.product(rows, columns, t.h.dim, {x.grads, t.dim, 1}, x.values_across, t.across(), x.ds, t.keys,
+                  false);
     for (int64_t i = 0; i < b.count; ++i) {
       const int64_t token = d.begin + b.first + i;
       const Seen seen = seen_columns(b.position + i, begin, count, t.h.window);
@@ -117,11 +93,10 @@ struct Backward {
   SERVAL_INLINE float* dq_rows(const Document& d, const QueryBlock& b) const {
     return dq_sum + stacked_row(d, b) * t.dim;
   }
-  // The rows of another block may follow those of this one.
   SERVAL_INLINE void add_dq(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t tile,
                             int64_t columns, const Buffers& x) const {
-    tiles.product_exactly(b.rows(), t.dim, columns, {x.ds, t.keys, 1}, x.key_rows, t.reduced(), dq_rows(d, b),
-                          t.dim, tile != t.first_tile(b.position));
+    tiles.product(b.rows(), t.dim, columns, {x.ds, t.keys, 1}, x.key_rows, t.reduced(), dq_rows(d, b), t.dim,
+                  tile != t.first_tile(b.position));
   }
   SERVAL_INLINE void store_dq(const Document& d, const QueryBlock& b) const {
     const float* rows = dq_rows(d, b);
@@ -132,7 +107,7 @@ struct Backward {
 
   // dK and dV of one key tile; adds to dQ on the way if asked to.
   void key_tile(Tiles& tiles, const Document& d, int64_t tile, int64_t kv, bool with_dq,
-                Scratch scratch) const {
+                Cutter scratch) const {
     Buffers x = make(scratch, true);
     load_keys(tiles, d, tile, kv, x);
     for (int64_t i = 0; i < t.keys * t.dim; ++i) x.dk[i] = x.dv[i] = 0;
@@ -143,14 +118,14 @@ struct Backward {
     for (int64_t part = 0; part < t.parts; ++part) {
       for (int64_t block = begin / t.queries; block <= last / t.queries; ++block) {
         const QueryBlock b = query_block(t, d, block, kv, part);
-        load_queries(tiles, d, b, true, x);
+        load_queries(d, b, x);
         const int64_t columns = scores(tiles, d, b, tile, x), rows = b.rows();
         if (dv)
-          tiles.product(columns, t.dim, rows, tiles.by_column(x.p, rows, columns, t.keys, x.column),
-                        x.grad_reduce, t.queries_reduced(), x.dv, t.dim, true);
+          tiles.product(columns, t.dim, rows, {x.p, 1, t.keys}, x.grads, t.queries_reduced(), x.dv, t.dim,
+                        true);
         if (dk)
-          tiles.product(columns, t.dim, rows, tiles.by_column(x.ds, rows, columns, t.keys, x.column),
-                        x.query_reduce, t.queries_reduced(), x.dk, t.dim, true);
+          tiles.product(columns, t.dim, rows, {x.ds, 1, t.keys}, x.queries, t.queries_reduced(), x.dk, t.dim,
+                        true);
         if (with_dq) add_dq(tiles, d, b, tile, columns, x);
       }
     }
@@ -162,9 +137,9 @@ struct Backward {
   }
 
   // dQ of one block of queries.
-  void query_tile(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t kv, Scratch scratch) const {
+  void query_tile(Tiles& tiles, const Document& d, const QueryBlock& b, int64_t kv, Cutter scratch) const {
     Buffers x = make(scratch, false);
-    load_queries(tiles, d, b, false, x);
+    load_queries(d, b, x);
     for (int64_t tile = t.first_tile(b.position); tile < t.tiles(b.position + b.count); ++tile) {
       load_keys(tiles, d, tile, kv, x);
       add_dq(tiles, d, b, tile, scores(tiles, d, b, tile, x), x);
@@ -173,7 +148,7 @@ struct Backward {
   }
 
   // All gradients of one key head and document in five products a tile.
-  void whole_head(Tiles& tiles, const Document& d, int64_t kv, Scratch scratch) const {
+  void whole_head(Tiles& tiles, const Document& d, int64_t kv, Cutter scratch) const {
     for (int64_t tile = 0; tile < t.tiles(d.tokens); ++tile) key_tile(tiles, d, tile, kv, true, scratch);
     for (int64_t part = 0; part < t.parts; ++part)
       for (int64_t block = 0; block < t.blocks(d.tokens); ++block)
@@ -214,27 +189,16 @@ void tiled_backward(const KernelContext& c, const Heads& h) {
   const int64_t tokens = cu.as<int32_t>()[documents];
   float* const delta = static_cast<float*>(c.workspace);
   float* const dq_sum = delta + (tokens * h.q + 15) / 16 * 16;
-  using Word = typename Tiles::Word;
-  Word* const stacked_q = reinterpret_cast<Word*>(dq_sum + (dq ? tokens * h.q * t.dim : 0));
-  Word* const stacked_do = stacked_q + (tokens * h.q + 32) * t.dim;
   parallel_for(0, tokens, 16, [&](int64_t from, int64_t to) {
     for (int64_t row = from; row < to; ++row)
       for (int64_t head = 0; head < h.q; ++head)
         delta[row * h.q + head] = dot<T>(d_o.row<T>(row) + head * h.dim, o.row<T>(row) + head * h.dim, h.dim);
   });
-  const Backward<Tiles> backward{t,  d_o, q,     k,         v,          lse,    dq,
-                                 dk, dv,  delta, stacked_q, stacked_do, dq_sum, tokens};
-  if constexpr (Tiles::kRounds)
-    for_items<Tiles>(
-        documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
-        [&](const Document& d, int64_t item, Tiles&, Scratch) {
-          const int64_t kv = item % h.kv, part = item / h.kv % t.parts;
-          backward.stack(d, query_block(t, d, item / h.kv / t.parts, kv, part));
-        });
+  const Backward<Tiles> backward{t, d_o, q, k, v, lse, dq, dk, dv, delta, dq_sum, tokens};
   if (dq && (dk || dv) && enough_heads(h, documents, document_of)) {
     for_items<Tiles>(
         documents, document_of, [&](const Document& d) { return d.tokens > 0 ? h.kv : 0; },
-        [&](const Document& d, int64_t kv, Tiles& tiles, Scratch scratch) {
+        [&](const Document& d, int64_t kv, Tiles& tiles, Cutter scratch) {
           backward.whole_head(tiles, d, kv, scratch);
         });
     return;
@@ -242,13 +206,13 @@ void tiled_backward(const KernelContext& c, const Heads& h) {
   if (dk || dv)
     for_items<Tiles>(
         documents, document_of, [&](const Document& d) { return t.tiles(d.tokens) * h.kv; },
-        [&](const Document& d, int64_t item, Tiles& tiles, Scratch scratch) {
+        [&](const Document& d, int64_t item, Tiles& tiles, Cutter scratch) {
           backward.key_tile(tiles, d, item / h.kv, item % h.kv, false, scratch);
         });
   if (dq)
     for_items<Tiles>(
         documents, document_of, [&](const Document& d) { return t.blocks(d.tokens) * t.parts * h.kv; },
-        [&](const Document& d, int64_t item, Tiles& tiles, Scratch scratch) {
+        [&](const Document& d, int64_t item, Tiles& tiles, Cutter scratch) {
           const int64_t kv = item % h.kv, part = item / h.kv % t.parts;
           const int64_t block = t.blocks(d.tokens) - 1 - item / h.kv / t.parts;
           backward.query_tile(tiles, d, query_block(t, d, block, kv, part), kv, scratch);

@@ -1,6 +1,5 @@
-// Products of tiles of floats held in thread-local memory, compiled once per instruction set;
-// attention_tiles_bf16.h has the same interface for bf16. Tiles are "rows" (A of a product) or packed (B of a
-// product):
+// Products of tiles of floats held in thread-local memory, compiled once per instruction set. Tiles are
+// "rows" (A of a product) or packed (B of a product):
 //   C[rows, columns] (+)= sum over i < length of A[row * a.row + i * a.step] * B[i, column]
 #pragma once
 #include <immintrin.h>
@@ -131,11 +130,6 @@ SERVAL_INLINE void copy_row(const float* source, int64_t size, int64_t padded, f
   for (int64_t i = size; i < padded; ++i) target[i] = 0;
 }
 
-// Part of a row of a computed tile, as the A side of products holds it.
-SERVAL_INLINE void store_computed(float* target, Vec x) {
-  store_vec(target, x);
-}
-
 SERVAL_INLINE void store_row(const float* source, int64_t size, float factor, float* target) {
   for (int64_t i = 0; i < size; ++i) target[i] = source[i] * factor;
 }
@@ -181,9 +175,7 @@ struct TileSize {
 template <class T>
 struct FloatTiles {
   using Element = T;
-  using Word = float;
-  static constexpr int64_t kUnit = 16;    // sizes of buffers are multiples of it
-  static constexpr bool kRounds = false;  // computed tiles, and rows that are reduced, are used in place
+  static constexpr int64_t kUnit = 16;  // sizes of buffers are multiples of it
 
   SERVAL_INLINE static TileSize forward_size(int64_t dim) { return {dim <= 128 ? 96 : 40, 64}; }
   SERVAL_INLINE static TileSize backward_size(int64_t dim) {
@@ -203,16 +195,7 @@ struct FloatTiles {
       copy_row(source + r * stride, size, to.columns, target + r * to.columns);
     for (int64_t i = count * to.columns; i < to.length * to.columns; ++i) target[i] = 0;
   }
-  // The same for rows that are A of other products already.
-  const float* pack_rows(const float* rows, int64_t, PackedSize, float*) { return rows; }
-
-  // A computed tile [rows, columns] as A that reduces over the rows.
-  Strided<float> by_column(const float* tile, int64_t, int64_t, int64_t stride, float*) {
-    return {tile, 1, stride};
-  }
-
-  // Buffers of C hold multiples of kUnit rows and columns, of which more than asked for may be written;
-  // product_exactly writes no further rows.
+  // Buffers of C hold multiples of kUnit columns, of which more than asked for may be written.
   void product(int64_t rows, int64_t columns, int64_t length, Strided<float> a, const float* b,
                PackedSize size, float* c, int64_t c_row, bool accumulate) {
     int64_t vectors = (columns + kLanes - 1) / kLanes;
@@ -224,10 +207,6 @@ struct FloatTiles {
     if (vectors == 2) product_panel<2>(rows, a, b, size.columns, length, c, c_row, accumulate);
     if (vectors == 3) product_panel<3>(rows, a, b, size.columns, length, c, c_row, accumulate);
 #endif
-  }
-  void product_exactly(int64_t rows, int64_t columns, int64_t length, Strided<float> a, const float* b,
-                       PackedSize size, float* c, int64_t c_row, bool accumulate) {
-    product(rows, columns, length, a, b, size, c, c_row, accumulate);
   }
 };
 
