@@ -12,6 +12,7 @@ struct HeadCase {
   const char* name;
   int64_t tokens, capacity, hidden, vocab, labelled, label_capacity;
   int64_t chunk = 0;  // rows of a chunk; 0: the default
+  double scale = 1;   // of the hidden rows
 };
 
 std::vector<HeadCase> cases() {
@@ -26,6 +27,10 @@ std::vector<HeadCase> cases() {
       {"chunks of 16", 65, 70, 24, 33, 49, 60, 16},
       {"chunks of 16, exact", 64, 64, 16, 40, 32, 33, 16},
       {"chunks of 1", 9, 9, 16, 33, 5, 7, 1},
+      {"blocks of the vocabulary", 40, 40, 9, 1100, 37, 40},
+      {"segments of the vocabulary", 50, 50, 6, 17003, 37, 40},
+      {"sixteen rows of whole chunks", 16, 16, 64, 2080, 16, 16},
+      {"large logits", 40, 40, 12, 5000, 36, 40, 0, 40},
   };
 }
 
@@ -66,7 +71,7 @@ constexpr Tolerance kHeadTolerance{1e-12, 3e-6, 6e-3};
 struct HeadData {
   Values hidden, weight, rows, labels, weights, before;
   HeadData(const HeadCase& k, Random& random)
-      : hidden(random.normals(k.tokens * k.hidden)),
+      : hidden(random.normals(k.tokens * k.hidden, k.scale)),
         weight(random.normals(k.vocab * k.hidden, 1 / std::sqrt(static_cast<double>(k.hidden)))),
         weights(random.normals(k.labelled)),
         before(random.normals(k.vocab * k.hidden)) {
@@ -178,6 +183,52 @@ TEST(Head, LogProbabilitiesAndTheirBackward) {
       c.expect_near(c.parameter_gradient(1), want.d_weight, kHeadTolerance);
     });
   });
+}
+
+// Whoever takes the rows and the segments of the vocabulary.
+TEST(Head, SameBitsOnAnyNumberOfThreads) {
+  const HeadCase k{"", 300, 300, 40, 33000, 290, 300};
+  Random random(850);
+  const HeadData d(k, random);
+  for (const CpuIsa isa : testable_cpu_isas()) {
+    if (isa < CpuIsa::avx512_bf16) continue;
+    set_cpu_isa(isa);
+    SCOPED_TRACE(name_of(isa));
+    Values sums, gradient;
+    for (const int threads : {1, 2, 3, 5, 16}) {
+      set_num_threads(threads);
+      OpCase c({DeviceKind::cpu, DType::bf16, isa, threads, false});
+      const Built in = build(c, k, d);
+      ops::HeadLossOperands o{
+          .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
+      o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
+      o.sums = c.typed("sums", DType::f64, {4}, {0, 0, 0, 0});
+      ops::head_loss(c.b(), "head", o);
+      c.derive({}, {0});
+      c.run();
+      if (threads == 1) sums = c.get(o.sums), gradient = c.get(c.gradient(0));
+      EXPECT_EQ(c.get(o.sums), sums) << threads << " threads";
+      EXPECT_EQ(c.get(c.gradient(0)), gradient) << threads << " threads";
+    }
+  }
+  set_cpu_isa(best_cpu_isa());
+  set_num_threads(0);
+}
+
+// A batch may have fewer labelled rows than the plan has room for, and then larger chunks.
+TEST(Head, TheWorkspaceHoldsAnyNumberOfRowsUpToTheCapacity) {
+  for (const bool tiles : {false, true}) {
+    for (const int64_t vocab_size : {768, 50000, 151936}) {
+      for (const int64_t capacity : {1, 15, 400, 1000, 1024, 1100, 2500}) {
+        const int64_t most = head_most_chunk_rows(vocab_size, capacity, tiles);
+        for (int64_t rows = 0; rows <= capacity; ++rows) {
+          const int64_t chunk = head_chunk_rows(vocab_size, rows, tiles);
+          ASSERT_LE(chunk, most) << rows << " of " << capacity;
+          ASSERT_GE(chunk, 1);
+        }
+      }
+    }
+  }
 }
 
 TEST(Head, Logits) {

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "ops/common/kernel.h"
 #include "ops/head/head_kernels.h"
+#include "ops/head/head_tiles.h"
 #include "program/derive.h"
 
 namespace serval {
@@ -15,16 +16,27 @@ void run_logits(const KernelContext& c);
 
 namespace {
 int64_t forced_chunk_rows = 0;
+
+int64_t fitting_rows(int64_t vocab_size, bool tiles) {
+  if (forced_chunk_rows > 0) return forced_chunk_rows;
+  constexpr int64_t kTileRows = 1024;
+  return tiles ? kTileRows : std::max<int64_t>(16, (int64_t{192} << 20) / (4 * vocab_size) / 16 * 16);
 }
+}  // namespace
+
 void set_head_chunk_rows_for_tests(int64_t rows) {
   forced_chunk_rows = rows;
 }
 
-int64_t head_chunk_rows(int64_t vocab_size, int64_t rows) {
-  if (forced_chunk_rows > 0) return std::max<int64_t>(1, std::min(rows, forced_chunk_rows));
-  const int64_t fitting = std::max<int64_t>(16, (int64_t{192} << 20) / (4 * vocab_size) / 16 * 16);
+int64_t head_chunk_rows(int64_t vocab_size, int64_t rows, bool tiles) {
+  const int64_t fitting = fitting_rows(vocab_size, tiles), unit = tiles ? kHeadPanel : 16;
   const int64_t chunks = std::max<int64_t>(1, (rows + fitting - 1) / fitting);
-  return std::max<int64_t>(1, std::min(rows, ((rows + chunks - 1) / chunks + 15) / 16 * 16));
+  const int64_t alike = ((rows + chunks - 1) / chunks + unit - 1) / unit * unit;
+  return std::max<int64_t>(1, std::min({rows, fitting, alike}));
+}
+
+int64_t head_most_chunk_rows(int64_t vocab_size, int64_t capacity, bool tiles) {
+  return std::max<int64_t>(1, std::min(capacity, fitting_rows(vocab_size, tiles)));
 }
 
 int64_t head_cuda_chunk_rows(int64_t vocab_size, int64_t rows, DType dtype) {
@@ -73,16 +85,17 @@ double product_flops(const CallView& v, size_t hidden) {
   return 2.0 * static_cast<double>(v.input(hidden + 2).shape.rows()) *
          static_cast<double>(v.input(hidden + 1).shape.elements());
 }
-Cost chunked_cost(const CallView& v, size_t hidden, double products) {
-  // The weight is read once a chunk by each product.
+Cost chunked_cost(const CallView& v, size_t hidden, double products, bool trains_weight = false) {
+  // The weight is read once a chunk by each product, by tiles once for all.
   const auto& weight = v.input(hidden + 1);
+  const bool on_gpu = v.program.device == DeviceKind::cuda;
+  const bool tiles = !on_gpu && head_uses_tiles(weight.dtype, trains_weight);
   const int64_t rows = v.input(hidden + 2).shape.rows();
-  const int64_t chunk = v.program.device == DeviceKind::cuda
-                            ? head_cuda_chunk_rows(weight.shape.rows(), rows, weight.dtype)
-                            : head_chunk_rows(weight.shape.rows(), rows);
+  const int64_t chunk = on_gpu ? head_cuda_chunk_rows(weight.shape.rows(), rows, weight.dtype)
+                               : head_chunk_rows(weight.shape.rows(), rows, tiles);
   const int64_t chunks = (rows + chunk - 1) / chunk;
   return {products * product_flops(v, hidden),
-          products * static_cast<double>(chunks) *
+          (tiles ? 1 : products) * static_cast<double>(chunks) *
               static_cast<double>(weight.shape.elements() * size_of(weight.dtype))};
 }
 
@@ -94,11 +107,15 @@ std::vector<OutputSpec> infer_loss(const CallView& v) {
            v.attributes().integer("gradient") == 0}};
 }
 Cost cost_loss(const CallView& v) {
-  return chunked_cost(v, 0, 1 + (v.has_output(0) ? 1 : 0) + (v.has_update(1) ? 1 : 0));
+  return chunked_cost(v, 0, 1 + (v.has_output(0) ? 1 : 0) + (v.has_update(1) ? 1 : 0), v.has_update(1));
 }
-int64_t workspace_of(const CallView& v, size_t hidden) {
-  return head_workspace_bytes(v.input(hidden + 2).shape.rows(), v.input(hidden + 1).shape.rows(),
-                              v.input(hidden).shape.row_size(), v.input(hidden).dtype);
+int64_t workspace_of(const CallView& v, size_t hidden, bool gives_d_hidden, bool trains_weight) {
+  return head_workspace_bytes({.label_rows = v.input(hidden + 2).shape.rows(),
+                               .vocab_size = v.input(hidden + 1).shape.rows(),
+                               .hidden_size = v.input(hidden).shape.row_size(),
+                               .dtype = v.input(hidden).dtype,
+                               .gives_d_hidden = gives_d_hidden,
+                               .trains_weight = trains_weight});
 }
 int64_t cuda_workspace_of(const CallView& v, size_t hidden, bool gives_d_hidden) {
   return head_cuda_layout({.label_rows = v.input(hidden + 2).shape.rows(),
@@ -110,7 +127,7 @@ int64_t cuda_workspace_of(const CallView& v, size_t hidden, bool gives_d_hidden)
       .bytes;
 }
 int64_t workspace_loss(const CallView& v) {
-  return workspace_of(v, 0);
+  return workspace_of(v, 0, v.has_output(0), v.has_update(1));
 }
 int64_t cuda_workspace_loss(const CallView& v) {
   return cuda_workspace_of(v, 0, v.has_output(0));
@@ -127,6 +144,9 @@ std::vector<OutputSpec> infer_logprobs(const CallView& v) {
 Cost cost_logprobs(const CallView& v) {
   return chunked_cost(v, 0, 1);
 }
+int64_t workspace_logprobs(const CallView& v) {
+  return workspace_of(v, 0, false, false);
+}
 int64_t cuda_workspace_logprobs(const CallView& v) {
   return cuda_workspace_of(v, 0, false);
 }
@@ -137,10 +157,10 @@ std::vector<OutputSpec> infer_backward(const CallView& v) {
   return {{v.input(1).dtype, v.input(1).shape, v.input(1).count, ".gradient"}};
 }
 Cost cost_backward(const CallView& v) {
-  return chunked_cost(v, 1, 2 + (v.has_update(0) ? 1 : 0));
+  return chunked_cost(v, 1, 2 + (v.has_update(0) ? 1 : 0), v.has_update(0));
 }
 int64_t workspace_backward(const CallView& v) {
-  return workspace_of(v, 1);
+  return workspace_of(v, 1, v.has_output(0), v.has_update(0));
 }
 int64_t cuda_workspace_backward(const CallView& v) {
   return cuda_workspace_of(v, 1, true);
@@ -183,7 +203,7 @@ const Op head_logprobs_op = {.name = "head_logprobs",
                              .infer = infer_logprobs,
                              .cost = cost_logprobs,
                              .derive = derive_logprobs,
-                             .workspace = workspace_loss,
+                             .workspace = workspace_logprobs,
                              .cuda_workspace = cuda_workspace_logprobs,
                              .run_cpu = run_head_logprobs};
 const Op head_backward_op = {.name = "head_backward",

@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/error.h"
 #include "ops/common/kernel.h"
 #include "ops/common/products.h"
 #include "ops/common/row_parts.h"
 #include "ops/head/head_kernels.h"
+#include "ops/head/head_tiles.h"
 
 namespace serval {
 SERVAL_CPU_FUNCTION(head_softmax, SoftmaxArgs)
@@ -21,27 +23,32 @@ DType wide_type(DType dtype) {
   return dtype == DType::f64 ? DType::f64 : DType::f32;
 }
 
-// The workspace of one call: logits, gathered hidden rows, their gradient, and two numbers a row.
+// The workspace of one call: two numbers a row; then logits, gathered hidden rows, their gradient, or what
+// head_tiles needs.
 struct Workspace {
-  Matrix logits, hidden, d_hidden;
   double* nll;
   int32_t* correct;
+  Matrix logits, hidden, d_hidden;
+  void* tiles;
 };
 
-Workspace carve(void* memory, int64_t chunk, int64_t vocab_size, int64_t hidden_size, DType dtype) {
+Workspace carve(void* memory, int64_t chunk, int64_t vocab_size, int64_t hidden_size, DType dtype,
+                bool tiles) {
   char* at = static_cast<char*>(memory);
   const auto take = [&](int64_t bytes) {
     char* begin = at;
     at += aligned(bytes);
     return begin;
   };
-  Workspace w;
+  Workspace w{};
+  w.nll = reinterpret_cast<double*>(take(chunk * 8));
+  w.correct = reinterpret_cast<int32_t*>(take(chunk * 4));
+  w.tiles = at;
+  if (tiles) return w;
   w.logits = {
       take(chunk * vocab_size * wide_size(dtype)), wide_type(dtype), chunk, vocab_size, vocab_size, false};
   w.hidden = {take(chunk * hidden_size * size_of(dtype)), dtype, chunk, hidden_size, hidden_size, false};
   w.d_hidden = {take(chunk * hidden_size * size_of(dtype)), dtype, chunk, hidden_size, hidden_size, false};
-  w.nll = reinterpret_cast<double*>(take(chunk * 8));
-  w.correct = reinterpret_cast<int32_t*>(take(chunk * 4));
   return w;
 }
 
@@ -76,19 +83,38 @@ SoftmaxArgs softmax_args(const Call& c, const Workspace& w, const Matrix& logits
   return args;
 }
 
+void clear_rows(const Operand& x) {
+  parallel_for(0, x.rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      std::memset(static_cast<char*>(x.data) + row * x.row_stride * size_of(x.dtype), 0,
+                  static_cast<size_t>(x.row_size * size_of(x.dtype)));
+  });
+}
+
+// The rows of one chunk by head_tiles.
+void run_tiles(const Call& c, const Workspace& w, int64_t begin, int64_t count) {
+  HeadTiles t;
+  t.hidden = c.hidden.as<uint16_t>(), t.hidden_stride = c.hidden.row_stride;
+  t.weight = c.weight.as<uint16_t>(), t.weight_stride = c.weight.row_stride;
+  if (c.gradient && c.d_hidden)
+    t.d_hidden = c.d_hidden.as<uint16_t>(), t.d_hidden_stride = c.d_hidden.row_stride;
+  t.rows = count, t.vocab_size = c.weight.rows, t.hidden_size = c.hidden.row_size;
+  t.label_rows = c.label_rows.as<int32_t>() + begin, t.labels = c.labels.as<int32_t>() + begin;
+  for (int64_t i = 0; i < count; ++i) SERVAL_CHECK(t.labels[i] >= 0 && t.labels[i] < t.vocab_size);
+  if (c.row_weights != nullptr) t.row_weights = c.row_weights + begin;
+  if (c.upstream) t.upstream = c.upstream.row<float>(begin), t.upstream_stride = c.upstream.row_stride;
+  t.nll = w.nll, t.correct = w.correct;
+  head_tiles(t, w.tiles);
+}
+
 // Runs `each_chunk(first row, rows, workspace)` after the softmax of each chunk.
 template <class EachChunk>
 void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
   const DType dtype = c.hidden.dtype;
   const int64_t rows = c.label_rows.rows, vocab_size = c.weight.rows, hidden_size = c.hidden.row_size;
-  const int64_t chunk = head_chunk_rows(vocab_size, std::max<int64_t>(rows, 1));
-  if (c.gradient && c.d_hidden) {
-    parallel_for(0, c.d_hidden.rows, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row)
-        std::memset(static_cast<char*>(c.d_hidden.data) + row * c.d_hidden.row_stride * size_of(dtype), 0,
-                    static_cast<size_t>(hidden_size * size_of(dtype)));
-    });
-  }
+  if (c.gradient && c.d_hidden) clear_rows(c.d_hidden);
+  const bool tiles = head_uses_tiles(dtype, static_cast<bool>(c.d_weight));
+  const int64_t chunk = head_chunk_rows(vocab_size, rows, tiles);
   const Matrix weight = Matrix::of(c.weight);
   const bool small = is_small_weight(c.weight);
   // Each row's gradient lies at the start of the row's logits, in the compute type.
@@ -98,7 +124,12 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
   };
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
-    const Workspace w = carve(memory, chunk, vocab_size, hidden_size, dtype);
+    const Workspace w = carve(memory, chunk, vocab_size, hidden_size, dtype, tiles);
+    if (tiles) {
+      run_tiles(c, w, begin, count);
+      each_chunk(begin, count, w);
+      continue;
+    }
     const int32_t* label_rows = c.label_rows.as<int32_t>() + begin;
     for_row_parts(small, count, [&](int64_t from, int64_t to) {
       const Matrix hidden = w.hidden.row_range(from, to - from), logits = w.logits.row_range(from, to - from);
@@ -124,10 +155,14 @@ void for_chunks(const Call& c, void* memory, EachChunk each_chunk) {
 
 }  // namespace
 
-int64_t head_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hidden_size, DType dtype) {
-  const int64_t chunk = head_chunk_rows(vocab_size, std::max<int64_t>(rows, 1));
-  return aligned(chunk * vocab_size * wide_size(dtype)) + 2 * aligned(chunk * hidden_size * size_of(dtype)) +
-         aligned(chunk * 8) + aligned(chunk * 4);
+int64_t head_workspace_bytes(const HeadSizes& s) {
+  const bool tiles = head_uses_tiles(s.dtype, s.trains_weight);
+  const int64_t chunk = head_most_chunk_rows(s.vocab_size, s.label_rows, tiles);
+  const int64_t results = aligned(chunk * 8) + aligned(chunk * 4);
+  if (tiles)
+    return results + head_tiles_workspace_bytes(chunk, s.vocab_size, s.hidden_size, s.gives_d_hidden);
+  return results + aligned(chunk * s.vocab_size * wide_size(s.dtype)) +
+         2 * aligned(chunk * s.hidden_size * size_of(s.dtype));
 }
 
 void run_head_loss(const KernelContext& c) {

@@ -6,12 +6,13 @@
 
 namespace serval {
 
-// Rows of one chunk, all of like size: at most what 192 MiB of f32 logits hold, at least 16; few chunks read
-// the weight few times.
-int64_t head_chunk_rows(int64_t vocab_size, int64_t rows);
+// Rows of one chunk, all of like size, because few chunks read the weight few times: at most what 192 MiB of
+// f32 logits hold, at least 16; with head_tiles.h, which keeps no logits, at most 1024.
+int64_t head_chunk_rows(int64_t vocab_size, int64_t rows, bool tiles);
+// The most that it gives for any number of rows up to the capacity; more rows may have smaller chunks.
+int64_t head_most_chunk_rows(int64_t vocab_size, int64_t capacity, bool tiles);
 // For tests of the chunks' borders: this many rows a chunk; 0: the rule above again.
 void set_head_chunk_rows_for_tests(int64_t rows);
-int64_t head_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hidden_size, DType dtype);
 
 // The workspace of one call on a GPU, where a chunk's logits have the compute type. Offsets count bytes.
 struct HeadCudaLayout {
@@ -26,8 +27,10 @@ struct HeadCudaLayout {
 struct HeadSizes {
   int64_t label_rows = 0, hidden_rows = 0, vocab_size = 0, hidden_size = 0;
   DType dtype = DType::f32;
-  bool gives_d_hidden = false;
+  bool gives_d_hidden = false, trains_weight = false;
 };
+// Of a call on the CPU with at most so many label rows.
+int64_t head_workspace_bytes(const HeadSizes& capacity);
 HeadCudaLayout head_cuda_layout(const HeadSizes& sizes);
 // Rows of one chunk on a GPU: about 320 MiB of logits, a multiple of 128 rows, in chunks of like size.
 int64_t head_cuda_chunk_rows(int64_t vocab_size, int64_t rows, DType dtype);
