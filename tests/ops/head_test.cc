@@ -28,9 +28,9 @@ std::vector<HeadCase> cases() {
       {"chunks of 16, exact", 64, 64, 16, 40, 32, 33, 16},
       {"chunks of 1", 9, 9, 16, 33, 5, 7, 1},
       {"blocks of the vocabulary", 40, 40, 9, 1100, 37, 40},
-      {"segments of the vocabulary", 50, 50, 6, 17003, 37, 40},
+      {"segments of the vocabulary", 20, 20, 3, 17003, 19, 20},
       {"sixteen rows of whole chunks", 16, 16, 64, 2080, 16, 16},
-      {"large logits", 40, 40, 12, 5000, 36, 40, 0, 40},
+      {"large logits", 40, 40, 12, 3000, 36, 40, 0, 40},
   };
 }
 
@@ -187,7 +187,7 @@ TEST(Head, LogProbabilitiesAndTheirBackward) {
 
 // Whoever takes the rows and the segments of the vocabulary.
 TEST(Head, SameBitsOnAnyNumberOfThreads) {
-  const HeadCase k{"", 300, 300, 40, 33000, 290, 300};
+  const HeadCase k{"", 110, 110, 9, 33000, 107, 110};
   Random random(850);
   const HeadData d(k, random);
   for (const CpuIsa isa : testable_cpu_isas()) {
@@ -195,7 +195,7 @@ TEST(Head, SameBitsOnAnyNumberOfThreads) {
     set_cpu_isa(isa);
     SCOPED_TRACE(name_of(isa));
     Values sums, gradient;
-    for (const int threads : {1, 2, 3, 5, 16}) {
+    for (const int threads : {1, 2, 3, 16}) {
       set_num_threads(threads);
       OpCase c({DeviceKind::cpu, DType::bf16, isa, threads, false});
       const Built in = build(c, k, d);
