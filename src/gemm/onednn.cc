@@ -139,12 +139,58 @@ class Cache {
   std::map<Key, std::list<Entry>::iterator> index_;
 };
 
+// The count is a property of the calling thread, and primitives are made for one count.
+int use_threads() {
+  if (in_parallel()) return 1;
+  const int threads = num_threads();
+  if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+  return threads;
+}
+
 std::shared_ptr<const Product> product_of(const GemmArgs& args) {
   static Cache cache;
-  // The count is a property of the calling thread, and primitives are made for one count.
-  const int threads = in_parallel() ? 1 : num_threads();
-  if (!in_parallel() && omp_get_max_threads() != threads) omp_set_num_threads(threads);
-  return cache.get(args, threads);
+  return cache.get(args, use_threads());
+}
+
+// A product with the memory objects of its operands, which only need their addresses for the next call.
+// Making them takes as long as a small product.
+struct Call {
+  std::shared_ptr<const Product> product;
+  std::unordered_map<int, dnnl::memory> operands;
+  dnnl::memory a, b, c, bias, scratch;  // the same objects
+};
+
+Call make_call(const GemmArgs& args) {
+  Call call;
+  call.product = product_of(args);
+  const Product& product = *call.product;
+  if (!product.primitive) return call;
+  const auto operand = [&](int name, const dnnl::memory::desc& desc) {
+    const dnnl::memory memory(desc, engine(), DNNL_MEMORY_NONE);
+    call.operands.emplace(name, memory);
+    return memory;
+  };
+  call.a = operand(DNNL_ARG_SRC, product.a);
+  call.b = operand(DNNL_ARG_WEIGHTS, product.b);
+  call.c = operand(DNNL_ARG_DST, product.c);
+  if (args.bias != nullptr) {
+    const int position = args.accumulate ? 1 : 0;
+    call.bias = operand(
+        product.bias_after_scale ? DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1 : DNNL_ARG_BIAS,
+        product.bias);
+  }
+  if (product.scratch.get_size() > 0) call.scratch = operand(DNNL_ARG_SCRATCHPAD, product.scratch);
+  return call;
+}
+
+// The calling thread's calls; there are few different ones in a program.
+Call& call_of(const GemmArgs& args) {
+  constexpr size_t kKeptCalls = 256;
+  static thread_local std::map<Key, Call> calls;
+  const Key key = key_of(args, use_threads());
+  if (const auto found = calls.find(key); found != calls.end()) return found->second;
+  if (calls.size() == kKeptCalls) calls.clear();
+  return calls.emplace(key, make_call(args)).first->second;
 }
 
 }  // namespace
@@ -153,23 +199,15 @@ bool gemm_onednn(const GemmArgs& args) {
   static thread_local Scratch scratch;
   static thread_local dnnl::stream stream(engine());
   try {
-    const std::shared_ptr<const Product> product = product_of(args);
-    if (!product->primitive) return false;
-    auto memory = [](const dnnl::memory::desc& desc, const void* data) {
-      return dnnl::memory(desc, engine(), const_cast<void*>(data));
-    };
-    std::unordered_map<int, dnnl::memory> operands{{DNNL_ARG_SRC, memory(product->a, args.a)},
-                                                   {DNNL_ARG_WEIGHTS, memory(product->b, args.b)},
-                                                   {DNNL_ARG_DST, memory(product->c, args.c)}};
-    if (args.bias != nullptr) {
-      const int position = args.accumulate ? 1 : 0;
-      const int name = product->bias_after_scale ? DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1
-                                                 : DNNL_ARG_BIAS;
-      operands.emplace(name, memory(product->bias, args.bias));
-    }
-    if (const auto bytes = static_cast<int64_t>(product->scratch.get_size()); bytes > 0)
-      operands.emplace(DNNL_ARG_SCRATCHPAD, memory(product->scratch, scratch.at_least(bytes)));
-    product->primitive.execute(stream, operands);
+    Call& call = call_of(args);
+    if (!call.product->primitive) return false;
+    call.a.set_data_handle(const_cast<void*>(args.a));
+    call.b.set_data_handle(const_cast<void*>(args.b));
+    call.c.set_data_handle(args.c);
+    if (call.bias) call.bias.set_data_handle(const_cast<void*>(args.bias));
+    if (call.scratch)
+      call.scratch.set_data_handle(scratch.at_least(static_cast<int64_t>(call.product->scratch.get_size())));
+    call.product->primitive.execute(stream, call.operands);
     stream.wait();
     return true;
   } catch (const dnnl::error& error) {
