@@ -11,10 +11,11 @@
 // A logit's gradient is w (softmax - one_hot); products in the compute type, softmax in f32 (f64 in f64
 // programs).
 //
-// On the CPU the logits of head_loss, head_logprobs and head_backward are kept in f32 (f64). On a GPU they
-// are rounded once to the compute type: in bf16 programs a logit is within 2^-9 of its size, and so a
-// log-probability within 2^-8 of the largest logit; logits that round to the same value count as equal. A
-// label outside the vocabulary, an error on the CPU, gives a NaN there.
+// On the CPU the logits of head_loss, head_logprobs and head_backward are f32 (f64) and, in bf16 programs on
+// processors with bf16 products, never kept (head_tiles.h). On a GPU they are rounded once to the compute
+// type: in bf16 programs a logit is within 2^-9 of its size, and so a log-probability within 2^-8 of the
+// largest logit; logits that round to the same value count as equal. A label outside the vocabulary, an error
+// on the CPU, gives a NaN there.
 #pragma once
 #include <string>
 

@@ -28,7 +28,7 @@ HeadTileMemory layout(int64_t rows, int64_t vocab_size, int64_t hidden_size, boo
   constexpr int64_t kSegmentPanels = 256, kBlockPanels = 32;
   const bool has_unit = cpu_isa() == CpuIsa::amx;
   HeadTileMemory m;
-  m.panel_rows = has_unit ? 48 : 32;
+  m.panel_rows = head_panel_rows(has_unit);
   m.row_panels = ceil_div(rows, m.panel_rows);
   m.vocab_panels = ceil_div(vocab_size, kHeadPanel);
   m.width_chunks = ceil_div(hidden_size, kHeadPanel);

@@ -8,7 +8,7 @@
 // is raised and what was computed with the old one is scaled. The label's exponential is left out of the
 // products: its gradient, probability minus one, comes in at the end, unrounded.
 //
-// The vocabulary is cut into segments with sums of their own and the rows into panels of 32. Threads take
+// The vocabulary is cut into segments with sums of their own and the rows into panels. Threads take
 // parts of either, and no bit depends on who takes what.
 //
 //   if (head_uses_tiles(dtype, trains_weight)) head_tiles(tiles, workspace);  // one chunk of label rows
@@ -42,22 +42,27 @@ int64_t head_tiles_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hid
 
 // ---- Between head_tiles.cc and the kernels of head_tiles_cpu.cc. Panels and chunks: gemm/bf16_tiles.h.
 
-constexpr int64_t kHeadPanel = 32, kHeadRowTiles = 3, kMostHeadSegments = 4;
+constexpr int64_t kHeadPanel = 32, kMostHeadSegments = 4;
+// Rows of hidden that are taken together. The matrix unit has room for the sums of 3 x 2 tiles of 16, which
+// load less than 2 x 2.
+constexpr int64_t head_panel_rows(bool has_matrix_unit) {
+  return has_matrix_unit ? 48 : 32;
+}
 
+// P: panel_rows.
 struct HeadTileMemory {
-  int64_t panel_rows = 0;  // rows of a panel of hidden
-  int64_t row_panels = 0, vocab_panels = 0,
-          width_chunks = 0;                // of 32 rows, logits of a row, columns of hidden
-  int64_t segments = 0, block_panels = 0;  // of the vocabulary; block_panels: at most
-  int64_t group_bytes = 0;                 // of the weight that are packed at once
-  char* hidden = nullptr;                  // B panels [row_panels][width_chunks] of chunks
-  char* exponentials = nullptr;            // A panels [seats][row_panels][block_panels] of chunks
-  float* products = nullptr;               // [segments][row_panels][width_chunks][32][32]
-  float* reference = nullptr;              // [segments][row_panels][32], as the next two
-  float* most = nullptr;                   // the largest logit so far
-  double* total = nullptr;                 // sum of the exponentials
-  float* label_logit = nullptr;            // [row_panels][32]
-  int32_t* labels = nullptr;               // [row_panels][32]; -1 past the last row
+  int64_t panel_rows = 0;
+  int64_t row_panels = 0;                       // of P rows
+  int64_t vocab_panels = 0, width_chunks = 0;   // of 32 of the vocabulary, of the hidden size
+  int64_t segments = 0, block_panels = 0;       // of the vocabulary; block_panels: at most
+  int64_t group_bytes = 0;                      // of the weight that are packed at once
+  char* hidden = nullptr;                       // B panels [row_panels][width_chunks] of chunks
+  char* exponentials = nullptr;                 // A panels [seats][row_panels][block_panels] of chunks
+  float* products = nullptr;                    // [segments][row_panels][width_chunks][P][32]
+  float *reference = nullptr, *most = nullptr;  // [segments][row_panels][P]; the largest logit so far
+  double* total = nullptr;                      // the same: sum of the exponentials
+  float* label_logit = nullptr;                 // [row_panels][P]
+  int32_t* labels = nullptr;                    // [row_panels][P]; -1 past the last row
   int64_t bytes = 0;
 };
 
@@ -66,7 +71,7 @@ struct HeadTileRange {
   int64_t row_panel0, row_panel1, segment0, segment1, seat;
 };
 
-// In this order: pack the row panels; multiply, with 2 * group_bytes of memory for the packed weight; finish
+// In this order: pack the row panels; multiply, with group_bytes of memory for the packed weight; finish
 // the rows.
 #define SERVAL_DECLARE_HEAD_TILES(isa)                                                                 \
   namespace isa {                                                                                      \

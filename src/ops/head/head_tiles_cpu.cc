@@ -5,15 +5,13 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
-// Rows of hidden are taken together in panels, by sixteen. The matrix unit has room for the sums of 3 x 2
-// tiles, which load less than 2 x 2.
 #ifdef SERVAL_ISA_amx
-constexpr int64_t kRowTiles = 3;
+constexpr int64_t kRows = head_panel_rows(true);
 #else
-constexpr int64_t kRowTiles = 2;
+constexpr int64_t kRows = head_panel_rows(false);
 #endif
-constexpr int64_t kRows = 16 * kRowTiles;
-static_assert(kPanel == kHeadPanel && kChunk == kHeadPanel && kRowTiles <= kHeadRowTiles);
+constexpr int64_t kRowTiles = kRows / 16;
+static_assert(kPanel == kHeadPanel && kChunk == kHeadPanel);
 constexpr int64_t kRowChunkBytes = kRows * kChunk * 2;  // a chunk of a panel of rows
 constexpr int64_t kTileFloats = kRows * kPanel;
 constexpr float kLowest = -3.4028234664e38f;
@@ -45,15 +43,25 @@ SERVAL_INLINE __m512 exponential_of(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
-// Rows of the weight as the lines of A panels. In the order in which they lie in memory, which the processor
-// fetches ahead by itself.
+// Calls f(row, column) for every kStep-th of the rows and every 32nd of the columns, kWidth of them for 32
+// rows at a time: what is read and what is written both lie together then.
+template <int64_t kStep, int64_t kWidth, class F>
+SERVAL_INLINE void for_pieces(int64_t rows, int64_t columns, F f) {
+  for (int64_t row0 = 0; row0 < rows; row0 += kPanel)
+    for (int64_t column0 = 0; column0 < columns; column0 += kWidth)
+      for (int64_t row = row0; row < row0 + kPanel && row < rows; row += kStep)
+        for (int64_t column = column0; column < column0 + kWidth && column < columns; column += kChunk)
+          f(row, column);
+}
+
+// Rows of the weight as the lines of A panels.
 void pack_rows(const uint16_t* source, int64_t stride, int64_t rows, int64_t columns, int64_t panel_bytes,
                char* target) {
-  for (int64_t row = 0; row < rows; ++row, source += stride) {
-    char* to = target + row / kPanel * panel_bytes + row % kPanel * 64;
-    for (int64_t column = 0; column < columns; column += kChunk, to += kChunkBytes)
-      _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(lanes32(columns - column), source + column));
-  }
+  for_pieces<1, 4 * kChunk>(rows, columns, [&](int64_t row, int64_t column) {
+    char* const to = target + row / kPanel * panel_bytes + column / kChunk * kChunkBytes + row % kPanel * 64;
+    _mm512_storeu_si512(to,
+                        _mm512_maskz_loadu_epi16(lanes32(columns - column), source + row * stride + column));
+  });
 }
 
 // The same as the k of B panels, with zeros up to a whole chunk.
@@ -62,24 +70,24 @@ void pack_pairs(const uint16_t* source, int64_t stride, int64_t rows, int64_t co
   const __m512i left = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7,
                                         38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i right = _mm512_add_epi16(left, _mm512_set1_epi16(16));
-  for (int64_t row = 0; row < ceil_div(rows, kChunk) * kChunk; row += 2, source += 2 * stride) {
-    char* to = target + row / kChunk * kChunkBytes + row % kChunk * 64;
-    for (int64_t column = 0; column < columns; column += kPanel, to += panel_bytes) {
-      const __mmask32 mask = lanes32(columns - column);
-      __m512i even = _mm512_setzero_si512(), odd = even;
-      if (row < rows) even = _mm512_maskz_loadu_epi16(mask, source + column);
-      if (row + 1 < rows) odd = _mm512_maskz_loadu_epi16(mask, source + stride + column);
-      _mm512_storeu_si512(to, _mm512_permutex2var_epi16(even, left, odd));
-      _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(even, right, odd));
-    }
-  }
+  for_pieces<2, 4 * kPanel>(ceil_div(rows, kChunk) * kChunk, columns, [&](int64_t row, int64_t column) {
+    const uint16_t* const from = source + row * stride + column;
+    const __mmask32 mask = lanes32(columns - column);
+    const __m512i none = _mm512_setzero_si512();
+    const __m512i even = row < rows ? _mm512_maskz_loadu_epi16(mask, from) : none;
+    const __m512i odd = row + 1 < rows ? _mm512_maskz_loadu_epi16(mask, from + stride) : none;
+    char* const to = target + row / kChunk * kChunkBytes + column / kPanel * panel_bytes + row % kChunk * 64;
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(even, left, odd));
+    _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(even, right, odd));
+  });
 }
 
-// The exponentials of one tile of logits, [32 of the vocabulary][kRows], a few at a time.
+// The exponentials of one tile of logits, [32 of the vocabulary][kRows], a few at a time. They are written as
+// a chunk of an A panel, where there is one.
 class TileExponentials {
  public:
-  void begin(const float* logits, const float* reference, int64_t rows) {
-    logits_ = logits, tiles_ = ceil_div(rows, 16), pair_ = 0;
+  void begin(const float* logits, const float* reference, int64_t rows, char* chunk) {
+    logits_ = logits, tiles_ = ceil_div(rows, 16), pair_ = 0, chunk_ = chunk;
     for (int tile = 0; tile < kRowTiles; ++tile) {
       base_[tile] = _mm512_loadu_ps(reference + tile * 16);
       top_[tile] = _mm512_set1_ps(kLowest), sum_[tile] = _mm512_setzero_ps();
@@ -87,23 +95,18 @@ class TileExponentials {
   }
   // In all there are 16 steps for every 16 rows.
   SERVAL_INLINE void step(int64_t count) {
-    for (; count > 0 && pair_ < 16 * tiles_; --count) next_pair();
+    for (; count > 0 && pair_ < 16 * tiles_; --count) {
+      next_pair();
+      if (pair_ % 16 == 0 && chunk_ != nullptr) write(pair_ / 16 - 1);
+    }
   }
   void clear() { logits_ = nullptr, tiles_ = 0; }
 
   const float* logits() const { return logits_; }
+  char* chunk() const { return chunk_; }
   int64_t tiles() const { return tiles_; }  // of 16 rows
   __m512 top(int64_t tile) const { return top_[tile]; }
   __m512 sum(int64_t tile) const { return sum_[tile]; }
-  SERVAL_INLINE void store(char* chunk) const {  // of an A panel
-    for (int64_t tile = 0; tile < tiles_; ++tile) {
-      __m512i x[16];
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) x[i] = words_[tile * 16 + i];
-      transpose16(x);
-      store_words(x, chunk + tile * 1024, 64);
-    }
-  }
 
  private:
   // Two of the vocabulary for 16 rows.
@@ -118,14 +121,22 @@ class TileExponentials {
     sum_[tile] = _mm512_add_ps(sum_[tile], _mm512_add_ps(e0, e1));
     const __m512i mixed = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    words_[pair] = _mm512_permutexvar_epi16(mixed, (__m512i)_mm512_cvtne2ps_pbh(e1, e0));
+    words_[pair % 16] = _mm512_permutexvar_epi16(mixed, (__m512i)_mm512_cvtne2ps_pbh(e1, e0));
     ++pair_;
+  }
+  SERVAL_INLINE void write(int64_t tile) {
+    __m512i x[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) x[i] = words_[i];
+    transpose16(x);
+    store_words(x, chunk_ + tile * 1024, 64);
   }
 
   const float* logits_ = nullptr;
+  char* chunk_ = nullptr;
   int64_t pair_ = 0, tiles_ = 0;
   __m512 base_[kRowTiles], top_[kRowTiles], sum_[kRowTiles];
-  __m512i words_[16 * kRowTiles];
+  __m512i words_[16];  // of a tile: two of the vocabulary for each row
 };
 
 // The two products of a panel of rows, of which `rows` count, with 32 of the vocabulary or of the hidden
@@ -304,7 +315,8 @@ class Part {
         // What is missing from the last panel counts nothing.
         for (int64_t k = count * kRows; k < kTileFloats; ++k) logits[odd][k] = kLowest;
         row_panel_ = i, vocab_panel_ = j;
-        tile_.begin(logits[odd], m_.reference + state(i), rows);
+        tile_.begin(logits[odd], m_.reference + state(i), rows,
+                    t_.d_hidden != nullptr ? exponentials_at(i) + (j - block0_) * kRowChunkBytes : nullptr);
       }
     }
     complete_tile();
@@ -319,18 +331,13 @@ class Part {
           _mm512_add_ps(_mm512_loadu_ps(m_.reference + at + tile * 16), _mm512_set1_ps(kHeadroom));
       if (__builtin_expect(_mm512_cmp_ps_mask(tile_.top(tile), limit, _CMP_GT_OQ) == 0, 1)) continue;
       raise_references();
-      tile_.begin(tile_.logits(), m_.reference + at, tile_.tiles() * 16);
+      tile_.begin(tile_.logits(), m_.reference + at, tile_.tiles() * 16, tile_.chunk());
       tile_.step(kRows);
       break;
     }
-    char* chunk = nullptr;
-    if (t_.d_hidden != nullptr) {
-      chunk = exponentials_at(row_panel_) + (vocab_panel_ - block0_) * kRowChunkBytes;
-      tile_.store(chunk);
-    }
     for (int64_t tile = 0; tile < tile_.tiles(); ++tile) {
       add_to_state(tile, at + tile * 16);
-      take_labels(tile, reinterpret_cast<uint16_t*>(chunk));
+      take_labels(tile);
     }
     tile_.clear();
   }
@@ -347,11 +354,12 @@ class Part {
   }
 
   // Keeps the logits of labels in the tile, and leaves their exponentials out of the products.
-  SERVAL_INLINE void take_labels(int64_t tile, uint16_t* chunk) {
+  SERVAL_INLINE void take_labels(int64_t tile) {
     const __m512i place = _mm512_sub_epi32(_mm512_loadu_si512(m_.labels + row_panel_ * kRows + tile * 16),
                                            _mm512_set1_epi32(static_cast<int32_t>(vocab_panel_ * kPanel)));
     __mmask16 labelled = _mm512_cmplt_epu32_mask(place, _mm512_set1_epi32(kPanel));
     if (__builtin_expect(labelled == 0, 1)) return;
+    uint16_t* const chunk = reinterpret_cast<uint16_t*>(tile_.chunk());
     alignas(64) int32_t places[16];
     _mm512_store_si512(places, place);
     for (; labelled != 0; labelled = static_cast<__mmask16>(labelled & (labelled - 1))) {
@@ -391,13 +399,22 @@ class Part {
     const int64_t length = smaller(block1_ * kPanel, t_.vocab_size) - block0_ * kPanel;
     pack_pairs(weight_row(block0_) + chunk0 * kPanel, t_.weight_stride, length,
                smaller(chunk1 * kPanel, t_.hidden_size) - chunk0 * kPanel, panel_bytes, packed_);
+    const int64_t lines = ceil_div(kTileFloats / 16, block1_ - block0_);
     Products<Unit> products;
     for (int64_t i = range_.row_panel0; i < range_.row_panel1; ++i) {
       const int64_t rows = smaller(kRows, t_.rows - i * kRows);
-      for (int64_t d = chunk0; d < chunk1; ++d)
+      for (int64_t d = chunk0; d < chunk1; ++d) {
+        // The next sums come nearer.
+        const auto* next =
+            reinterpret_cast<const char*>(d + 1 < chunk1 ? products_at(i) + (d + 1) * kTileFloats
+                                                         : products_at(i + 1) + chunk0 * kTileFloats);
         products.add(rows, smaller(kPanel, t_.hidden_size - d * kPanel), exponentials_at(i),
                      packed_ + (d - chunk0) * panel_bytes, length, products_at(i) + d * kTileFloats,
-                     first_block_, [] {});
+                     first_block_, [&] {
+                       for (int64_t line = 0; line < lines; ++line, next += 64)
+                         _mm_prefetch(next, _MM_HINT_T0);
+                     });
+      }
     }
   }
 
