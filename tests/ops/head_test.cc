@@ -215,6 +215,32 @@ TEST(Head, SameBitsOnAnyNumberOfThreads) {
   set_num_threads(0);
 }
 
+TEST(Head, NotANumberStaysInItsRowAndInTheLoss) {
+  const HeadCase k{"", 20, 20, 33, 70, 20, 20};
+  Random random(851);
+  HeadData d(k, random);
+  const size_t row = 4, at = row * static_cast<size_t>(k.hidden);
+  for_each_setting([&](const Setting& setting) {
+    if (setting.device != DeviceKind::cpu) return;
+    for (const double broken : {std::nan(""), HUGE_VAL}) {
+      d.hidden[at] = broken;
+      OpCase c(setting);
+      const Built in = build(c, k, d);
+      ops::HeadLossOperands o{
+          .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
+      o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
+      o.sums = c.typed("sums", DType::f64, {4}, {0, 0, 0, 0});
+      ops::head_loss(c.b(), "head", o);
+      c.derive({}, {0});
+      c.run();
+      EXPECT_FALSE(std::isfinite(c.get(o.sums)[1]));
+      const Values gradient = c.get(c.gradient(0));
+      for (size_t i = 0; i < gradient.size(); ++i)
+        ASSERT_EQ(std::isfinite(gradient[i]), i / static_cast<size_t>(k.hidden) != row) << i;
+    }
+  });
+}
+
 // A batch may have fewer labelled rows than the plan has room for, and then larger chunks.
 TEST(Head, TheWorkspaceHoldsAnyNumberOfRowsUpToTheCapacity) {
   for (const bool tiles : {false, true}) {

@@ -4,12 +4,13 @@
 // hidden in f32, which the sum of the exponentials divides at the end. So all rows of a chunk read the weight
 // once from memory.
 //
-// A row's reference is the largest of its first 32 logits. Where a later one exceeds it by far, the reference
-// is raised and what was computed with the old one is scaled. The label's exponential is left out of the
-// products: its gradient, probability minus one, comes in at the end, unrounded.
+// The vocabulary is cut into segments with sums of their own and the rows into panels. Threads take parts of
+// either, and no bit depends on who takes what.
 //
-// The vocabulary is cut into segments with sums of their own and the rows into panels. Threads take
-// parts of either, and no bit depends on who takes what.
+// In each segment a row has a reference, the largest of its first 32 logits there. Where a later one exceeds
+// it by far, the reference is raised and what was computed with the old one is scaled. The label's
+// exponential is left out of the products: its gradient, probability minus one, comes in at the end,
+// unrounded.
 //
 //   if (head_uses_tiles(dtype, trains_weight)) head_tiles(tiles, workspace);  // one chunk of label rows
 #pragma once
