@@ -43,43 +43,14 @@ SERVAL_INLINE __m512 exponential_of(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
-// Calls f(row, column) for every kStep-th of the rows and every 32nd of the columns, kWidth of them for 32
-// rows at a time: what is read and what is written both lie together then.
-template <int64_t kStep, int64_t kWidth, class F>
-SERVAL_INLINE void for_pieces(int64_t rows, int64_t columns, F f) {
-  for (int64_t row0 = 0; row0 < rows; row0 += kPanel)
-    for (int64_t column0 = 0; column0 < columns; column0 += kWidth)
-      for (int64_t row = row0; row < row0 + kPanel && row < rows; row += kStep)
-        for (int64_t column = column0; column < column0 + kWidth && column < columns; column += kChunk)
-          f(row, column);
-}
-
-// Rows of the weight as the lines of A panels.
+// Rows of the weight as the lines of A panels, in the order in which they lie in memory.
 void pack_rows(const uint16_t* source, int64_t stride, int64_t rows, int64_t columns, int64_t panel_bytes,
                char* target) {
-  for_pieces<1, 4 * kChunk>(rows, columns, [&](int64_t row, int64_t column) {
-    char* const to = target + row / kPanel * panel_bytes + column / kChunk * kChunkBytes + row % kPanel * 64;
-    _mm512_storeu_si512(to,
-                        _mm512_maskz_loadu_epi16(lanes32(columns - column), source + row * stride + column));
-  });
-}
-
-// The same as the k of B panels, with zeros up to a whole chunk.
-void pack_pairs(const uint16_t* source, int64_t stride, int64_t rows, int64_t columns, int64_t panel_bytes,
-                char* target) {
-  const __m512i left = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7,
-                                        38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-  const __m512i right = _mm512_add_epi16(left, _mm512_set1_epi16(16));
-  for_pieces<2, 4 * kPanel>(ceil_div(rows, kChunk) * kChunk, columns, [&](int64_t row, int64_t column) {
-    const uint16_t* const from = source + row * stride + column;
-    const __mmask32 mask = lanes32(columns - column);
-    const __m512i none = _mm512_setzero_si512();
-    const __m512i even = row < rows ? _mm512_maskz_loadu_epi16(mask, from) : none;
-    const __m512i odd = row + 1 < rows ? _mm512_maskz_loadu_epi16(mask, from + stride) : none;
-    char* const to = target + row / kChunk * kChunkBytes + column / kPanel * panel_bytes + row % kChunk * 64;
-    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(even, left, odd));
-    _mm512_storeu_si512(to + 64, _mm512_permutex2var_epi16(even, right, odd));
-  });
+  for (int64_t row = 0; row < rows; ++row, source += stride) {
+    char* to = target + row / kPanel * panel_bytes + row % kPanel * 64;
+    for (int64_t column = 0; column < columns; column += kChunk, to += kChunkBytes)
+      _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(lanes32(columns - column), source + column));
+  }
 }
 
 // The exponentials of one tile of logits, [32 of the vocabulary][kRows], a few at a time. They are written as
@@ -397,8 +368,9 @@ class Part {
   void add_products(int64_t chunk0, int64_t chunk1) {
     const int64_t panel_bytes = (block1_ - block0_) * kChunkBytes;
     const int64_t length = smaller(block1_ * kPanel, t_.vocab_size) - block0_ * kPanel;
-    pack_pairs(weight_row(block0_) + chunk0 * kPanel, t_.weight_stride, length,
-               smaller(chunk1 * kPanel, t_.hidden_size) - chunk0 * kPanel, panel_bytes, packed_);
+    pack_panels<false, true>(weight_row(block0_) + chunk0 * kPanel, t_.weight_stride,
+                             t_.hidden_size - chunk0 * kPanel, length, 0, chunk1 - chunk0, 0,
+                             block1_ - block0_, panel_bytes, packed_);
     const int64_t lines = ceil_div(kTileFloats / 16, block1_ - block0_);
     Products<Unit> products;
     for (int64_t i = range_.row_panel0; i < range_.row_panel1; ++i) {
