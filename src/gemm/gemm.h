@@ -40,7 +40,7 @@ struct GemmArgs {
   const void* bias = nullptr;  // n elements, added once
   DType bias_dtype = DType::f32;
   // Added to C; cheap where our own bf16 code takes them into the product's sums, else a product each.
-  std::span<const GemmTerm> terms;
+  std::span<const GemmTerm> terms = {};
   bool terms_right_transposed = false;  // right is stored [columns, rank]
 };
 

@@ -303,7 +303,7 @@ void gemm_cuda(const GemmArgs& args, void* stream_pointer) {
   if (args.m == 0 || args.n == 0) return;
   SERVAL_CHECK(args.a_dtype == args.b_dtype && args.a_dtype != DType::f64, "a product of {} and {} on a GPU",
                name_of(args.a_dtype), name_of(args.b_dtype));
-  SERVAL_CHECK(args.bias == nullptr || args.bias_dtype == args.a_dtype);
+  SERVAL_CHECK((args.bias == nullptr || args.bias_dtype == args.a_dtype) && args.terms.empty());
   if (args.k == 0) {
     gemm_plain_cuda(args, stream);
     return;
