@@ -56,10 +56,10 @@ bool prefers_own(const GemmArgs& args) {
   // oneDNN finds the instruction set by itself, so an overridden one means our own kernels.
   if (cpu_isa() != best_cpu_isa() || cpu_isa() == CpuIsa::generic || is_few_rows(args)) return true;
   if (const ProductCode code = product_code; code != ProductCode::best) return code == ProductCode::own;
-  // As measured (docs/performance.md): ours is faster on the matrix unit, where it takes low-rank terms as
-  // well; with AVX-512-BF16 the two are alike but for the narrow products of adapters.
+  // As measured (docs/performance.md): ours is faster on the matrix unit; with AVX-512-BF16 for long sums,
+  // where it takes low-rank terms as well, and for the narrow products of adapters.
   return args.a_dtype == DType::bf16 &&
-         (cpu_isa() == CpuIsa::amx || (cpu_isa() == CpuIsa::avx512_bf16 && args.n <= 16));
+         (cpu_isa() == CpuIsa::amx || (cpu_isa() == CpuIsa::avx512_bf16 && (args.n <= 16 || args.k >= 512)));
 }
 
 // Each term by itself, for code that does not take them into its sums.
