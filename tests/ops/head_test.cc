@@ -1,5 +1,7 @@
 #include "ops/head/head.h"
 
+#include <algorithm>
+
 #include "ops/head/head_kernels.h"
 #include "ops/op_case.h"
 
@@ -65,8 +67,12 @@ struct HeadReference {
   }
 };
 
-// bf16: the gradient of each logit is rounded once before its products.
-constexpr Tolerance kHeadTolerance{1e-12, 3e-6, 6e-3};
+// bf16: the gradient of each logit is rounded once before its products. On a GPU the logit is rounded as well
+// (head.h): by 2^-9 of its size, which is about the scale, and so is the probability.
+Tolerance gradient_tolerance(const Setting& setting, const HeadCase& k) {
+  const double rounded_logit = setting.device == DeviceKind::cpu ? 0 : k.scale / 512;
+  return {1e-12, 3e-6, std::max(6e-3, rounded_logit)};
+}
 
 struct HeadData {
   Values hidden, weight, rows, labels, weights, before;
@@ -135,9 +141,9 @@ TEST(Head, LossAndItsGradient) {
         ops::head_loss(c.b(), "head", o);
         c.derive({}, {0});
         c.run();
-        c.expect_near(c.gradient(0), want.d_hidden, kHeadTolerance);
+        c.expect_near(c.gradient(0), want.d_hidden, gradient_tolerance(setting, k));
         c.expect_near(o.sums, sums, sum_tolerance(setting));
-        if (trains) c.expect_near(o.weight_gradient, want.d_weight, kHeadTolerance);
+        if (trains) c.expect_near(o.weight_gradient, want.d_weight, gradient_tolerance(setting, k));
       }
     });
   });
@@ -179,8 +185,8 @@ TEST(Head, LogProbabilitiesAndTheirBackward) {
       c.derive({{0, d.weights}}, {0}, {{1, d.before}});
       c.run();
       c.expect_near(out, logprobs, sum_tolerance(setting));
-      c.expect_near(c.gradient(0), want.d_hidden, kHeadTolerance);
-      c.expect_near(c.parameter_gradient(1), want.d_weight, kHeadTolerance);
+      c.expect_near(c.gradient(0), want.d_hidden, gradient_tolerance(setting, k));
+      c.expect_near(c.parameter_gradient(1), want.d_weight, gradient_tolerance(setting, k));
     });
   });
 }
