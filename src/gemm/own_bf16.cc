@@ -13,11 +13,6 @@
 namespace serval {
 namespace {
 
-int64_t level_2_cache_bytes() {
-  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return bytes > 0 ? bytes : 1 << 20;
-}
-
 struct Kernels {
   decltype(&avx512_bf16::bf16_pack_a) pack_a, pack_b;
   decltype(&avx512_bf16::bf16_multiply) multiply;
@@ -117,14 +112,6 @@ Range part_of(Range whole, int64_t part, int64_t parts) {
   return {whole.begin + size * part / parts, whole.begin + size * (part + 1) / parts};
 }
 
-int64_t threads_for(const KernelArgs& args, CpuIsa isa) {
-  if (in_parallel()) return 1;
-  // Waking a thread takes as long as about so many multiply-adds.
-  const double worth = isa == CpuIsa::amx ? 1 << 20 : 1 << 17;
-  const double work = static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
-  return std::clamp<int64_t>(static_cast<int64_t>(work / worth), 1, num_threads());
-}
-
 // The terms of a product as pieces of one operand, behind the elements of k: each has its own part of them.
 struct Pieces {
   std::vector<Bf16Piece> all;
@@ -167,13 +154,26 @@ Bf16Operand operand(const void* data, int64_t stride, bool across, int64_t line,
 
 }  // namespace
 
+int64_t level_2_cache_bytes() {
+  static const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? bytes : 1 << 20;
+}
+
+int64_t threads_worth(double multiply_adds, CpuIsa isa) {
+  if (in_parallel()) return 1;
+  // Waking a thread takes as long as about so many multiply-adds.
+  const double worth = isa == CpuIsa::amx ? 1 << 20 : 1 << 17;
+  return std::clamp<int64_t>(static_cast<int64_t>(multiply_adds / worth), 1, num_threads());
+}
+
 void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   const KernelArgs turned = transpose_of(given);
   const bool transposed = packing_cycles(turned, isa, true) < packing_cycles(given, isa, false);
   const KernelArgs& args = transposed ? turned : given;
   const Pieces left = left_pieces(given), right = right_pieces(given);
   const Kernels use = kernels(isa);
-  const int64_t threads = threads_for(args, isa);
+  const int64_t threads = threads_worth(
+      static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k), isa);
   const Cuts cuts = cuts_of(args, threads);
   const int64_t row_blocks = ceil_div(args.m, cuts.rows), column_blocks = ceil_div(args.n, cuts.columns),
                 length_blocks = ceil_div(args.k, cuts.length);

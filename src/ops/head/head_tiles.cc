@@ -1,11 +1,10 @@
 #include "ops/head/head_tiles.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "base/cpu.h"
 #include "base/parallel.h"
+#include "gemm/own_bf16.h"
 #include "gemm/scratch.h"
 
 namespace serval {
@@ -13,10 +12,6 @@ namespace {
 
 constexpr int64_t kChunkBytes = kHeadPanel * kHeadPanel * 2;
 
-int64_t level_2_cache_bytes() {
-  static const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return bytes > 0 ? bytes : 1 << 20;
-}
 int64_t ceil_div(int64_t x, int64_t y) {
   return (x + y - 1) / y;
 }
@@ -65,15 +60,6 @@ Kernels kernels() {
   return {avx512_bf16::head_pack_hidden, avx512_bf16::head_multiply, avx512_bf16::head_finish};
 }
 
-int64_t threads_for(const HeadTiles& t) {
-  if (in_parallel()) return 1;
-  // Waking a thread takes as long as about so many multiply-adds.
-  const double worth = cpu_isa() == CpuIsa::amx ? 1 << 20 : 1 << 17;
-  const double work =
-      static_cast<double>(t.rows) * static_cast<double>(t.vocab_size) * static_cast<double>(t.hidden_size);
-  return std::clamp<int64_t>(static_cast<int64_t>(work / worth), 1, num_threads());
-}
-
 // Threads as a grid over row panels and segments: the least work for the busiest, then the fewest that read
 // the same part of the weight.
 struct Grid {
@@ -103,7 +89,10 @@ int64_t head_tiles_workspace_bytes(int64_t rows, int64_t vocab_size, int64_t hid
 
 void head_tiles(const HeadTiles& t, void* workspace) {
   const HeadTileMemory m = layout(t.rows, t.vocab_size, t.hidden_size, t.d_hidden != nullptr, workspace);
-  const Grid grid = grid_of(threads_for(t), m.row_panels, m.segments);
+  const double work =
+      static_cast<double>(t.rows) * static_cast<double>(t.vocab_size) * static_cast<double>(t.hidden_size);
+  const int64_t threads = threads_worth(work, cpu_isa());
+  const Grid grid = grid_of(threads, m.row_panels, m.segments);
   const int64_t parts = grid.rows * grid.segments;
   const Kernels use = kernels();
   const auto cut = [](int64_t size, int64_t part, int64_t of) { return size * part / of; };
