@@ -1,22 +1,12 @@
 // Rates of attention: attention_bench [threads [instruction set [number of the one problem to measure]]]. The
 // work counted is half of the square of scores: 4 FLOP an element and query dimension forward, 10 backward.
 // One thread is timed by its processor time.
-#include <fmt/core.h>
-
-#include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <ctime>
 #include <iterator>
-#include <memory>
-#include <string_view>
 
-#include "base/cpu.h"
-#include "base/error.h"
-#include "base/parallel.h"
+#include "bench.h"
 #include "gemm/gemm.h"
 #include "ops/attention/attention.h"
-#include "tensor/device.h"
 
 namespace serval {
 namespace {
@@ -34,25 +24,6 @@ constexpr Problem kProblems[] = {
     {1024, 1024, 16, 8, 64, DType::f32},
 };
 
-// Memory as programs have it: pieces of one large allocation.
-class Arena {
- public:
-  Arena() : device_(make_cpu_device()), buffer_(*device_, kBytes) {}
-  void clear() { used_ = 0; }
-  char* take(int64_t bytes) {
-    char* const data = static_cast<char*>(buffer_.data()) + used_;
-    used_ += (bytes + 4095) / 4096 * 4096;
-    SERVAL_CHECK(used_ <= kBytes);
-    return data;
-  }
-
- private:
-  static constexpr int64_t kBytes = int64_t{512} << 20;
-  std::unique_ptr<Device> device_;
-  Buffer buffer_;
-  int64_t used_ = 0;
-};
-
 struct Tensor {
   Operand operand;
   Tensor(Arena& arena, int64_t rows, int64_t columns, DType dtype)
@@ -64,24 +35,6 @@ struct Tensor {
     }
   }
 };
-
-double now() {
-  timespec time{};
-  clock_gettime(num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-double best_seconds(const Op& op, const KernelContext& context) {
-  double best = 1e30, total = 0;
-  for (int run = 0; run < 400 && total < 0.3; ++run) {
-    const double start = now();
-    op.run_cpu(context);
-    const double seconds = now() - start;
-    best = std::min(best, seconds);
-    total += seconds;
-  }
-  return best;
-}
 
 void measure(Arena& arena, const Problem& s, double product_rate) {
   arena.clear();
@@ -108,8 +61,9 @@ void measure(Arena& arena, const Problem& s, double product_rate) {
   const KernelContext backward{in_backward, out_backward, nullptr,    7,        3,
                                0,           &attributes,  "backward", workspace};
   const double elements = static_cast<double>(s.tokens * s.document) / 2 * static_cast<double>(wide);
-  const double seconds = best_seconds(ops::attention_op, forward);
-  const double seconds_backward = best_seconds(ops::attention_backward_op, backward);
+  const double seconds = best_seconds(1, 400, 0.3, [&] { ops::attention_op.run_cpu(forward); });
+  const double seconds_backward =
+      best_seconds(1, 400, 0.3, [&] { ops::attention_backward_op.run_cpu(backward); });
   const double rate = 4 * elements / seconds, rate_backward = 10 * elements / seconds_backward;
   fmt::print(
       "{:>4} {:5} tokens in documents of {:5}, heads {:2}/{}, dim {:3}: forward {:8.3f} ms {:6.1f} GFLOP/s "
@@ -125,14 +79,12 @@ void measure(Arena& arena, const Problem& s, double product_rate) {
 
 int main(int argc, char** argv) {
   using namespace serval;
-  if (argc > 1) set_num_threads(std::atoi(argv[1]));
-  for (CpuIsa isa : usable_cpu_isas())
-    if (argc > 2 && argv[2] == std::string_view(name_of(isa))) set_cpu_isa(isa);
+  set_threads_and_isa(argc, argv);
   fmt::print("{}; {} threads; {}\n", cpu_text(), num_threads(), name_of(cpu_isa()));
   const double rate[2] = {measured_product_rate(DType::f32), measured_product_rate(DType::bf16)};
   fmt::print("large products: {:.1f} GFLOP/s f32, {:.1f} bf16\n", rate[0] / 1e9, rate[1] / 1e9);
   const int only = argc > 3 ? std::atoi(argv[3]) : -1;
-  Arena arena;
+  Arena arena(int64_t{512} << 20);
   for (int i = 0; i < static_cast<int>(std::size(kProblems)); ++i)
     if (only < 0 || only == i) measure(arena, kProblems[i], rate[kProblems[i].dtype == DType::bf16 ? 1 : 0]);
 }

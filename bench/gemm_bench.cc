@@ -1,20 +1,11 @@
 // Rates of the products that training and decoding consist of, by our code and by oneDNN's:
 // gemm_bench [threads [instruction set [part of a name]]]. One thread is timed by its processor time, so that
 // it may run on a busy machine.
-#include <fmt/core.h>
-
-#include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <memory>
 #include <string>
-#include <string_view>
 
-#include "base/cpu.h"
-#include "base/parallel.h"
+#include "bench.h"
 #include "gemm/gemm.h"
-#include "tensor/device.h"
 
 namespace serval {
 namespace {
@@ -67,25 +58,6 @@ const Shape kShapes[] = {
     {"tiny head logits", 256, 768, 128, kBf16, kF32, false, true, false},
 };
 
-double now() {
-  timespec time{};
-  clock_gettime(num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-double best_seconds(const GemmArgs& args) {
-  gemm(args);  // makes the primitive
-  double best = 1e30, total = 0;
-  for (int run = 0; run < 200 && total < 0.15; ++run) {
-    const double start = now();
-    gemm(args);
-    const double seconds = now() - start;
-    best = std::min(best, seconds);
-    total += seconds;
-  }
-  return best;
-}
-
 void measure(const Shape& shape) {
   const std::unique_ptr<Device> device = make_cpu_device();  // large pages, as the tensors of a step
   const auto matrix = [&](int64_t rows, int64_t columns, DType dtype) {
@@ -109,7 +81,8 @@ void measure(const Shape& shape) {
   for (const ProductCode code : {ProductCode::own, ProductCode::library}) {
     set_product_code(code);
     const std::string backend = gemm_backend(args);
-    const double seconds = best_seconds(args);
+    gemm(args);  // makes the primitive
+    const double seconds = best_seconds(1, 200, 0.15, [&] { gemm(args); });
     rates +=
         fmt::format("{:9.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {} {:32}", seconds * 1e3, flops / seconds / 1e9,
                     moved / seconds / 1e9, backend == chosen ? '*' : ' ', backend);
@@ -124,9 +97,7 @@ void measure(const Shape& shape) {
 
 int main(int argc, char** argv) {
   using namespace serval;
-  if (argc > 1) set_num_threads(std::atoi(argv[1]));
-  for (CpuIsa isa : usable_cpu_isas())
-    if (argc > 2 && argv[2] == std::string_view(name_of(isa))) set_cpu_isa(isa);
+  set_threads_and_isa(argc, argv);
   fmt::print("{}; {} threads; {}\n", cpu_text(), num_threads(), gemm_info());
   for (DType dtype : {DType::f32, DType::bf16})
     fmt::print("large {} product: {:.1f} GFLOP/s\n", name_of(dtype), measured_product_rate(dtype) / 1e9);

@@ -8,10 +8,6 @@ namespace {
 static_assert(kPanel == kBf16Panel && kChunk == kBf16Chunk && kChunkBytes == kBf16ChunkBytes);
 constexpr int64_t kBlockFloats = kPanel * kPanel;
 
-inline int64_t smaller(int64_t x, int64_t y) {
-  return x < y ? x : y;
-}
-
 // ---- from sums to C
 
 SERVAL_INLINE __m512 widen(__m256i halves) {
@@ -43,7 +39,7 @@ SERVAL_INLINE void store_row(float* data, __m512 left, __m512 right) {
   _mm512_storeu_ps(data + 16, right);
 }
 SERVAL_INLINE void store_row(uint16_t* data, __m512 left, __m512 right) {
-  _mm512_storeu_si512(data, (__m512i)_mm512_cvtne2ps_pbh(right, left));
+  _mm512_storeu_si512(data, to_bf16(left, right));
 }
 
 // A block of C.

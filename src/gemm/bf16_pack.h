@@ -7,6 +7,11 @@
 namespace serval::SERVAL_ISA {
 namespace {
 
+// Without <algorithm>, whose inline functions could reach older processors in this instruction set.
+SERVAL_INLINE int64_t smaller(int64_t x, int64_t y) {
+  return x < y ? x : y;
+}
+
 // The lowest `count` lanes, none below zero and all above 32 (16).
 SERVAL_INLINE __mmask32 lanes32(int64_t count) {
   return count >= 32 ? 0xffffffffu : count <= 0 ? 0 : (1u << count) - 1;
@@ -31,6 +36,17 @@ SERVAL_INLINE __m512i unpacklo_epi64(__m512i a, __m512i b) {
 }
 SERVAL_INLINE __m512i unpackhi_epi64(__m512i a, __m512i b) {
   return _mm512_maskz_unpackhi_epi64(0xff, a, b);
+}
+
+// bf16 of two vectors of 16, the first one in the lower half.
+SERVAL_INLINE __m512i to_bf16(__m512 low, __m512 high) {
+  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+// The same as words, each of an element of `even` and its neighbour in `odd`.
+SERVAL_INLINE __m512i to_bf16_words(__m512 even, __m512 odd) {
+  const __m512i weave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_maskz_permutexvar_epi16(~0u, weave, to_bf16(even, odd));
 }
 
 // The transpose of 16 x 16 words.

@@ -112,43 +112,31 @@ Range part_of(Range whole, int64_t part, int64_t parts) {
   return {whole.begin + size * part / parts, whole.begin + size * (part + 1) / parts};
 }
 
-// The terms of a product as pieces of one operand, behind the elements of k: each has its own part of them.
+// The terms of a product as pieces of its operands, behind the elements of k: each has its own part of them.
 struct Pieces {
-  std::vector<Bf16Piece> all;
-  bool across = false;
+  std::vector<Bf16Piece> left, right;
+  int64_t chunks = 0;
+
+  explicit Pieces(const KernelArgs& args) {
+    int64_t rank = 0;
+    for (const GemmTerm& t : std::span(args.terms, static_cast<size_t>(args.num_terms))) {
+      left.push_back({static_cast<const uint16_t*>(t.left), t.left_stride, 0, args.m, rank, t.rank});
+      right.push_back(
+          {static_cast<const uint16_t*>(t.right), t.right_stride, t.column, t.columns, rank, t.rank});
+      rank += t.rank;
+    }
+    chunks = ceil_div(rank, kBf16Chunk);
+  }
 };
-Pieces left_pieces(const KernelArgs& args) {
-  Pieces pieces;
-  int64_t rank = 0;
-  for (const GemmTerm& t : std::span(args.terms, static_cast<size_t>(args.num_terms))) {
-    pieces.all.push_back({static_cast<const uint16_t*>(t.left), t.left_stride, 0, args.m, rank, t.rank});
-    rank += t.rank;
-  }
-  return pieces;
-}
-Pieces right_pieces(const KernelArgs& args) {
-  Pieces pieces;
-  int64_t rank = 0;
-  for (const GemmTerm& t : std::span(args.terms, static_cast<size_t>(args.num_terms))) {
-    pieces.all.push_back(
-        {static_cast<const uint16_t*>(t.right), t.right_stride, t.column, t.columns, rank, t.rank});
-    rank += t.rank;
-  }
-  pieces.across = !args.terms_right_transposed;
-  return pieces;
-}
-int64_t chunks_of(const Pieces& pieces) {
-  return pieces.all.empty() ? 0 : ceil_div(pieces.all.back().k + pieces.all.back().length, kBf16Chunk);
-}
 
 Bf16Operand operand(const void* data, int64_t stride, bool across, int64_t line, int64_t k, int64_t lines,
-                    const Pieces& pieces) {
+                    const std::vector<Bf16Piece>& pieces, bool pieces_across) {
   const int64_t start = across ? k * stride + line : line * stride + k;
   Bf16Operand operand = {};
   operand.source = static_cast<const uint16_t*>(data) + start, operand.stride = stride;
   operand.across = across, operand.lines = lines, operand.line = line;
-  operand.pieces = pieces.all.data(), operand.num_pieces = static_cast<int64_t>(pieces.all.size());
-  operand.pieces_across = pieces.across;
+  operand.pieces = pieces.data(), operand.num_pieces = static_cast<int64_t>(pieces.size());
+  operand.pieces_across = pieces_across;
   return operand;
 }
 
@@ -170,7 +158,8 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   const KernelArgs turned = transpose_of(given);
   const bool transposed = packing_cycles(turned, isa, true) < packing_cycles(given, isa, false);
   const KernelArgs& args = transposed ? turned : given;
-  const Pieces left = left_pieces(given), right = right_pieces(given);
+  const Pieces pieces(given);
+  const bool right_across = !given.terms_right_transposed;
   const Kernels use = kernels(isa);
   const int64_t threads = threads_worth(
       static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k), isa);
@@ -178,11 +167,10 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
   const int64_t row_blocks = ceil_div(args.m, cuts.rows), column_blocks = ceil_div(args.n, cuts.columns),
                 length_blocks = ceil_div(args.k, cuts.length);
   const int64_t row_panels = cuts.rows / kBf16Panel, column_panels = cuts.columns / kBf16Panel;
-  const int64_t further = chunks_of(left);
-  const int64_t panel_bytes = (cuts.length / kBf16Chunk + further) * kBf16ChunkBytes;
+  const int64_t panel_bytes = (cuts.length / kBf16Chunk + pieces.chunks) * kBf16ChunkBytes;
   // Beside chunks in place, whole panels keep the end of k and the further chunks.
   const int64_t packed_a_bytes = chunks_in_place(args, isa, cuts.length) > 0
-                                     ? row_panels * (1 + further) * kBf16ChunkBytes + panel_bytes
+                                     ? row_panels * (1 + pieces.chunks) * kBf16ChunkBytes + panel_bytes
                                      : row_panels * panel_bytes;
   const int64_t packed_bytes = packed_a_bytes + column_panels * panel_bytes;
   const Grid grid = grid_of(threads, row_panels, column_panels);
@@ -196,12 +184,13 @@ void own_bf16_product(const KernelArgs& given, CpuIsa isa) {
     block.length = std::min(cuts.length, args.k - k);
     block.chunks = ceil_div(block.length, kBf16Chunk);
     block.first = l == 0, block.last = l + 1 == length_blocks;
-    block.further = block.last ? further : 0;
+    block.further = block.last ? pieces.chunks : 0;
     block.a = operand(args.a, args.a_stride, args.a_transposed, row, k, std::min(cuts.rows, args.m - row),
-                      transposed ? right : left);
+                      transposed ? pieces.right : pieces.left, transposed && right_across);
     block.a.in_place = chunks_in_place(args, isa, block.length), block.a.packed = packed;
-    block.b = operand(args.b, args.b_stride, !args.b_transposed, column, k,
-                      std::min(cuts.columns, args.n - column), transposed ? left : right);
+    block.b =
+        operand(args.b, args.b_stride, !args.b_transposed, column, k, std::min(cuts.columns, args.n - column),
+                transposed ? pieces.left : pieces.right, !transposed && right_across);
     block.b.packed = packed + packed_a_bytes;
     block.pass_panels = cuts.pass_panels;
     block.sums = length_blocks > 1 ? reinterpret_cast<float*>(packed + packed_bytes) : nullptr;

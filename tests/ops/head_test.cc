@@ -102,6 +102,15 @@ Built build(OpCase& c, const HeadCase& k, const HeadData& d) {
           c.integers("labels", {k.label_capacity}, d.labels, labelled), labelled};
 }
 
+ops::HeadLossOperands loss_operands(OpCase& c, const HeadCase& k, const HeadData& d, const Built& in,
+                                    const Values& sums) {
+  ops::HeadLossOperands o{
+      .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
+  o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
+  o.sums = c.typed("sums", DType::f64, {4}, sums);
+  return o;
+}
+
 void for_each_case(const std::function<void(const HeadCase&, const HeadData&)>& f) {
   uint64_t seed = 800;
   for (const HeadCase& k : cases()) {
@@ -132,10 +141,7 @@ TEST(Head, LossAndItsGradient) {
       for (const bool trains : {false, true}) {
         OpCase c(setting);
         const Built in = build(c, k, d);
-        ops::HeadLossOperands o{
-            .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
-        o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
-        o.sums = c.typed("sums", DType::f64, {4}, {10, 20, 30, 40});
+        ops::HeadLossOperands o = loss_operands(c, k, d, in, {10, 20, 30, 40});
         if (trains) o.weight_gradient = c.typed("d_weight", setting.wide(), {k.vocab, k.hidden}, d.before);
         o.wants_gradient = true;
         ops::head_loss(c.b(), "head", o);
@@ -156,10 +162,7 @@ TEST(Head, EvaluationGivesTheSameSumsWithoutGradient) {
       for (const bool gradient : {false, true}) {
         OpCase c(setting);
         const Built in = build(c, k, d);
-        ops::HeadLossOperands o{
-            .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
-        o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
-        o.sums = c.typed("sums", DType::f64, {4}, {0, 0, 0, 0});
+        ops::HeadLossOperands o = loss_operands(c, k, d, in, {0, 0, 0, 0});
         o.wants_gradient = gradient;
         ops::head_loss(c.b(), "head", o);
         EXPECT_EQ(c.program().calls[0].outputs[0] != kNone, gradient);
@@ -205,10 +208,7 @@ TEST(Head, SameBitsOnAnyNumberOfThreads) {
       set_num_threads(threads);
       OpCase c({DeviceKind::cpu, DType::bf16, isa, threads, false});
       const Built in = build(c, k, d);
-      ops::HeadLossOperands o{
-          .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
-      o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
-      o.sums = c.typed("sums", DType::f64, {4}, {0, 0, 0, 0});
+      const ops::HeadLossOperands o = loss_operands(c, k, d, in, {0, 0, 0, 0});
       ops::head_loss(c.b(), "head", o);
       c.derive({}, {0});
       c.run();
@@ -232,10 +232,7 @@ TEST(Head, NotANumberStaysInItsRowAndInTheLoss) {
       d.hidden[at] = broken;
       OpCase c(setting);
       const Built in = build(c, k, d);
-      ops::HeadLossOperands o{
-          .hidden = in.hidden, .weight = in.weight, .label_rows = in.rows, .labels = in.labels};
-      o.row_weights = c.typed("row_weights", DType::f32, {k.label_capacity}, d.weights, in.labelled);
-      o.sums = c.typed("sums", DType::f64, {4}, {0, 0, 0, 0});
+      const ops::HeadLossOperands o = loss_operands(c, k, d, in, {0, 0, 0, 0});
       ops::head_loss(c.b(), "head", o);
       c.derive({}, {0});
       c.run();

@@ -13,9 +13,6 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-SERVAL_INLINE int64_t least(int64_t x, int64_t y) {
-  return x < y ? x : y;
-}
 SERVAL_INLINE int64_t round_up(int64_t x, int64_t unit) {
   return (x + unit - 1) / unit * unit;
 }
@@ -39,13 +36,13 @@ struct Panels {
   SERVAL_INLINE Panels(const Heads& of, const Document& in) : h(of), d(in) {
     const bool stacked = d.tokens <= kPanel / 2 && d.tokens > 0;
     tokens = stacked ? d.tokens : kPanel;
-    heads = stacked ? least(h.group, kPanel / tokens) : 1;
+    heads = stacked ? smaller(h.group, kPanel / tokens) : 1;
     parts = (h.group + heads - 1) / heads;
     size = (d.tokens + tokens - 1) / tokens * parts;
   }
   SERVAL_INLINE Panel at(int64_t kv, int64_t index) const {
     const int64_t first = index / parts * tokens, head = index % parts * heads;
-    return {first, least(tokens, d.tokens - first), kv * h.group + head, least(heads, h.group - head)};
+    return {first, smaller(tokens, d.tokens - first), kv * h.group + head, smaller(heads, h.group - head)};
   }
   // What some row of a panel sees.
   SERVAL_INLINE KeyRange keys(const Panel& p) const {
@@ -73,11 +70,6 @@ SERVAL_INLINE __m512 exponential2(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.930038352e-01f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000002593e+00f));
   return _mm512_maskz_scalef_ps(0xffff, p, x);
-}
-
-// bf16 of two vectors of 16, the first one in the lower half.
-SERVAL_INLINE __m512i to_bf16(__m512 low, __m512 high) {
-  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
 // Rows of heads that will be read or written soon. They are fetched into the second cache a few at a time

@@ -42,14 +42,14 @@ class Bf16Backward {
     if (queries_ == nullptr) allocate();
     panels_ = &panels, kv_ = kv, with_keys_ = with_keys, with_queries_ = with_queries;
     const int64_t low = panels.keys(panels.at(kv, begin)).begin,
-                  high = least(panels.keys(panels.at(kv, end - 1)).end, key_end);
+                  high = smaller(panels.keys(panels.at(kv, end - 1)).end, key_end);
     for (int64_t from = key_begin > low ? key_begin : low; from < high; from += span) {
-      begin_span(from, least(from + span, high));
+      begin_span(from, smaller(from + span, high));
       for (int64_t first = begin; first < end; first += kMostPanels) {
-        const int64_t last = least(first + kMostPanels, end);
+        const int64_t last = smaller(first + kMostPanels, end);
         if (panels.keys(panels.at(kv, last - 1)).end <= from) continue;
         if (panels.keys(panels.at(kv, first)).begin >= span_end_) break;
-        const int64_t next = least(last + kMostPanels, end);
+        const int64_t next = smaller(last + kMostPanels, end);
         const bool ends = last == end || panels.keys(panels.at(kv, last)).begin >= span_end_;
         add_queries(first, last, ends ? last : next);
       }
@@ -84,7 +84,7 @@ class Bf16Backward {
   SERVAL_INLINE int64_t dims() const { return dim / kChunk; }  // panels or chunks of a head
 
   void begin_span(int64_t from, int64_t end) {
-    const int64_t count = least(round_up(end - from, kPanel), panels_->d.tokens - from);
+    const int64_t count = smaller(round_up(end - from, kPanel), panels_->d.tokens - from);
     span_begin_ = from, span_end_ = from + count, blocks_ = (count + kPanel - 1) / kPanel, packed_ = 0;
     row_blocks_ = blocks_ | 1;  // rows of dS do not meet in the first cache
     for (int64_t i = 0; i < blocks_; ++i) started_[i] = stored_[i] = false;
@@ -118,7 +118,7 @@ class Bf16Backward {
       for (const Operand* operand : {&x.q, &x.d_o, &x.o}) fetched_.add(*operand, d, panel);
     }
     const int64_t from = span_begin_ + packed_ * kPanel,
-                  end = least(panels_->keys(panels_->at(kv_, next - 1)).end, span_end_);
+                  end = smaller(panels_->keys(panels_->at(kv_, next - 1)).end, span_end_);
     fetched_.add(x.k, d.key_begin + from, end - from, kv_);
     fetched_.add(x.v, d.key_begin + from, end - from, kv_);
   }
@@ -139,7 +139,7 @@ class Bf16Backward {
       const bool ends = with_keys_ && next == last;
       if (ends) {
         const int64_t row = panels_->d.key_begin + span_begin_ + key * kPanel,
-                      rows = least(kPanel, span_end_ - span_begin_ - key * kPanel);
+                      rows = smaller(kPanel, span_end_ - span_begin_ - key * kPanel);
         if (x.dk) fetched_.add(x.dk, row, rows, kv_, true);
         if (x.dv) fetched_.add(x.dv, row, rows, kv_, true);
       }
@@ -166,9 +166,10 @@ class Bf16Backward {
     constexpr int64_t kStep = 8;
     for (int64_t key = query.block_begin; key < query.block_end; key += kStep)
       for (int64_t c = 0; c < dims(); ++c)
-        products_.multiply(query.panel.rows(), least(h.dim - c * kPanel, kPanel), ds_rows + key * kChunkBytes,
-                           key_rows_ + (c * blocks_ + key) * kChunkBytes, least(kStep, query.block_end - key),
-                           query.dq + c * kBlockFloats, kPanel, query.first && key == query.block_begin);
+        products_.multiply(query.panel.rows(), smaller(h.dim - c * kPanel, kPanel),
+                           ds_rows + key * kChunkBytes, key_rows_ + (c * blocks_ + key) * kChunkBytes,
+                           smaller(kStep, query.block_end - key), query.dq + c * kBlockFloats, kPanel,
+                           query.first && key == query.block_begin);
   }
 
   void load_query(int64_t index, int64_t i) {
@@ -177,7 +178,7 @@ class Bf16Backward {
     const Panel p = query.panel = panels_->at(kv_, index);
     const KeyRange keys = panels_->keys(p);
     const int64_t low = keys.begin > span_begin_ ? keys.begin : span_begin_,
-                  high = least(keys.end, span_end_);
+                  high = smaller(keys.end, span_end_);
     query.position = d.past + p.first;
     query.block_begin = (low - span_begin_) / kPanel;
     query.block_end = high > low ? (high - span_begin_ + kPanel - 1) / kPanel : query.block_begin;
@@ -219,7 +220,7 @@ class Bf16Backward {
     const int64_t at = first * kChunkBytes;
     const auto add = [&](const char* rows_across, const char* weights, float* sums) {
       for (int64_t c = 0; c < dims(); ++c)
-        products_.multiply(least(h.dim - c * kPanel, kPanel), kPanel,
+        products_.multiply(smaller(h.dim - c * kPanel, kPanel), kPanel,
                            rows_across + c * kMostPanels * kChunkBytes + at, weights + at, last - first,
                            sums + (key * dims() + c) * kBlockFloats, kPanel, !started_[key]);
     };
@@ -234,11 +235,11 @@ class Bf16Backward {
       for (int64_t t = 0; t < p.count; ++t)
         for (int64_t c = 0; c < dims(); ++c)
           round_row(query.dq + c * kBlockFloats + (g * p.count + t) * kPanel,
-                    least(h.dim - c * kPanel, kPanel), 1,
+                    smaller(h.dim - c * kPanel, kPanel), 1,
                     x.dq.row<BFloat16>(panels_->d.begin + p.first + t) + (p.head + g) * h.dim + c * kPanel);
   }
   void store_keys(int64_t key) {
-    const int64_t first = span_begin_ + key * kPanel, count = least(kPanel, span_end_ - first);
+    const int64_t first = span_begin_ + key * kPanel, count = smaller(kPanel, span_end_ - first);
     const int64_t row = panels_->d.key_begin + first, sums = key * dims() * kBlockFloats;
     if (x.dk) round_across(dk_ + sums, count, h.dim, x.dk.row<BFloat16>(row) + kv_ * h.dim, x.dk.row_stride);
     if (x.dv) round_across(dv_ + sums, count, h.dim, x.dv.row<BFloat16>(row) + kv_ * h.dim, x.dv.row_stride);

@@ -37,7 +37,7 @@ class Bf16Forward {
     panels_ = &panels, kv_ = kv;
     const int64_t batch = spans ? kBatch : end - begin;
     for (int64_t first = begin; first < end; first += batch) {
-      const int64_t last = least(first + batch, end);
+      const int64_t last = smaller(first + batch, end);
       const int64_t low = panels.keys(panels.at(kv, first)).begin,
                     high = panels.keys(panels.at(kv, last - 1)).end;
       for (int64_t from = low / span * span; from < high; from += span)
@@ -66,7 +66,7 @@ class Bf16Forward {
   // Packs keys [begin, end) of the span at `from`, of which some may lie there already.
   void pack(int64_t from, int64_t begin, int64_t end) {
     const Document& d = panels_->d;
-    const int64_t whole = least(round_up(end, kPanel), d.past + d.tokens);
+    const int64_t whole = smaller(round_up(end, kPanel), d.past + d.tokens);
     const bool same = packed_.document == d.begin && packed_.kv == kv_ && packed_.from == from &&
                       packed_.begin <= begin && packed_.end >= begin;
     if (same && packed_.end >= end) return;
@@ -88,7 +88,7 @@ class Bf16Forward {
   void add_panel(int64_t index, int64_t slot, int64_t from) {
     const Panel panel = panels_->at(kv_, index);
     const KeyRange all = panels_->keys(panel);
-    const int64_t begin = all.begin > from ? all.begin : from, end = least(all.end, from + span);
+    const int64_t begin = all.begin > from ? all.begin : from, end = smaller(all.end, from + span);
     if (begin >= end) return;
     pack(from, begin, end);
     pack_rows(q, h, panels_->d, panel, dim, flip_, queries_);
@@ -142,7 +142,7 @@ class Bf16Forward {
     fetched_.add(q, d, next);
     const KeyRange range = panels_->keys(next);
     const int64_t begin = same && packed_.end > range.begin ? packed_.end : range.begin,
-                  count = least(range.end - begin, 2 * kPanel);
+                  count = smaller(range.end - begin, 2 * kPanel);
     fetched_.add(k, d.key_begin + begin, count, kv);
     fetched_.add(v, d.key_begin + begin, count, kv);
   }
@@ -151,7 +151,7 @@ class Bf16Forward {
   void add_values(const Panel& panel, int64_t chunk, int64_t& kept, float* sums, bool& started) {
     const char* const values = values_ + (chunk - kept) * kChunkBytes;
     for (int64_t c = 0; c < dim; c += kPanel)
-      products_.multiply(panel.rows(), least(h.dim - c, kPanel), reinterpret_cast<const char*>(weights_),
+      products_.multiply(panel.rows(), smaller(h.dim - c, kPanel), reinterpret_cast<const char*>(weights_),
                          values + c / kPanel * (span / kChunk * kChunkBytes), kept, sums + c, dim, !started);
     kept = 0, started = true;
   }

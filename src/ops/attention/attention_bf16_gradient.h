@@ -55,9 +55,6 @@ SERVAL_INLINE __mmask32 seen_keys(const GradientRows& query, int64_t begin, int6
 template <bool kMasked>
 __attribute__((noinline)) void gradient_block(const GradientRows& query, int64_t begin, int64_t window,
                                               float scale_by, const GradientBlock& block) {
-  // Words of an even and an odd row from their bf16, which lie one after the other.
-  const __m512i weave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
-                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   const __m512 scale = _mm512_set1_ps(scale_by), scale2 = _mm512_set1_ps(scale_by * kLog2E);
   for (int64_t pair = 0; pair < kPanel; pair += 2) {
     __m512 p[2][2], ds[2][2];
@@ -83,10 +80,8 @@ __attribute__((noinline)) void gradient_block(const GradientRows& query, int64_t
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       const int64_t to = pair * 64 + half * 64;
-      _mm512_storeu_si512(block.p + to,
-                          _mm512_maskz_permutexvar_epi16(~0u, weave, to_bf16(p[0][half], p[1][half])));
-      _mm512_storeu_si512(block.ds + to,
-                          _mm512_maskz_permutexvar_epi16(~0u, weave, to_bf16(ds[0][half], ds[1][half])));
+      _mm512_storeu_si512(block.p + to, to_bf16_words(p[0][half], p[1][half]));
+      _mm512_storeu_si512(block.ds + to, to_bf16_words(ds[0][half], ds[1][half]));
     }
   }
 }
@@ -102,7 +97,7 @@ inline void round_across(const float* sums, int64_t count, int64_t dim, BFloat16
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) high[i] = _mm512_loadu_si512(sums + (16 + i) * kPanel + first);
       transpose16(high);
-      for (int64_t i = 0; i < least(16, count - first); ++i)
+      for (int64_t i = 0; i < smaller(16, count - first); ++i)
         store_elements(to_bf16(_mm512_castsi512_ps(low[i]), _mm512_castsi512_ps(high[i])), dim - c,
                        target + (first + i) * stride + c);
     }

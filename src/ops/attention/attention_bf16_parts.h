@@ -12,7 +12,7 @@ namespace {
 template <class Worker, class F>
 void draw_items(int64_t threads, int64_t items, const Worker& prototype, F each) {
   int64_t next = 0;
-  parallel_for(0, least(threads, items), 1, [&](int64_t, int64_t) {
+  parallel_for(0, smaller(threads, items), 1, [&](int64_t, int64_t) {
     Worker worker(prototype);
     for (int64_t item; (item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < items;) each(worker, item);
   });
@@ -28,9 +28,9 @@ void for_panels(const Heads& h, int64_t documents, DocumentOf document_of, const
     total += Panels(h, d).cost() * h.kv;
   }
   constexpr int64_t kWorthAThread = 32, kWorthAPart = 512;
-  const int64_t threads = least(num_threads(), (total + kWorthAThread - 1) / kWorthAThread);
+  const int64_t threads = smaller(num_threads(), (total + kWorthAThread - 1) / kWorthAThread);
   int64_t parts = threads;
-  if (threads > 1 && total / kWorthAPart > threads) parts = least(total / kWorthAPart, 4 * threads);
+  if (threads > 1 && total / kWorthAPart > threads) parts = smaller(total / kWorthAPart, 4 * threads);
   draw_items(threads, parts, prototype, [&](Worker& worker, int64_t part) {
     const int64_t low = total * part / parts, high = total * (part + 1) / parts;
     int64_t at = 0;
@@ -49,7 +49,7 @@ void for_panels(const Heads& h, int64_t documents, DocumentOf document_of, const
         }
         int64_t begin = panels.size, end = 0;  // the panels whose cost begins in the part
         for (int64_t index = 0; index < panels.size; at += panels.cost(index++))
-          if (at >= low && at < high) begin = least(begin, index), end = index + 1;
+          if (at >= low && at < high) begin = smaller(begin, index), end = index + 1;
         if (begin < end) each(worker, panels, kv, begin, end);
       }
     }
@@ -102,7 +102,7 @@ void bf16_backward(const BackwardOperands& x, int64_t documents, bool whole_head
     const int64_t inside = w.pieces.seek(item), begin = inside / h.kv * keys;
     const Document d = document_of(w.pieces.index);
     const Panels panels(h, d);
-    w.backward.run(panels, inside % h.kv, 0, panels.size, begin, least(begin + keys, d.tokens), true,
+    w.backward.run(panels, inside % h.kv, 0, panels.size, begin, smaller(begin + keys, d.tokens), true,
                    whole_heads && x.dq);
   });
 }

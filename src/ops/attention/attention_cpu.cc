@@ -73,9 +73,7 @@ void forward(const KernelContext& c, const Operand& k, const Operand& v, const O
 
 void attention_forward(const KernelContext& c) {
   if (c.input(0).dtype == DType::f64) return plain_forward(c);
-  const int32_t* const cu = c.input(3).as<int32_t>();
-  const auto document_of = [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
-  forward(c, c.input(1), c.input(2), c.output(1), document_of);
+  forward(c, c.input(1), c.input(2), c.output(1), packed_documents(c.input(3).as<int32_t>()));
 }
 
 void attention_backward(const KernelContext& c) {
@@ -84,7 +82,7 @@ void attention_backward(const KernelContext& c) {
   if (c.input(1).dtype == DType::bf16) {
     const int32_t* const cu = c.input(6).as<int32_t>();
     const int64_t documents = c.input(6).rows - 1;
-    const auto document_of = [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
+    const auto document_of = packed_documents(cu);
     const Heads h = heads_of(c);
     const BackwardOperands operands{h,
                                     c.input(0),

@@ -33,6 +33,10 @@ struct Cutter {
 struct Document {
   int64_t begin, tokens, key_begin, past;
 };
+// f(i): the packed document i, whose keys are rows beside its queries.
+inline auto packed_documents(const int32_t* cu) {
+  return [cu](int64_t i) { return Document{cu[i], cu[i + 1] - cu[i], cu[i], 0}; };
+}
 
 SERVAL_INLINE int64_t first_key(int64_t query, int64_t begin, int64_t window) {
   const int64_t first = window > 0 ? query - window + 1 : begin;

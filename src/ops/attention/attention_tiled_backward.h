@@ -181,10 +181,7 @@ void tiled_backward(const KernelContext& c, const Heads& h) {
   const TileSize size = Tiles::backward_size(h.dim);
   using T = typename Tiles::Element;
   const Tiling t(h, size.rows, size.keys, Tiles::kUnit);
-  const auto document_of = [&](int64_t i) {
-    const int64_t begin = cu.as<int32_t>()[i];
-    return Document{begin, cu.as<int32_t>()[i + 1] - begin, begin, 0};
-  };
+  const auto document_of = packed_documents(cu.as<int32_t>());
   if (documents < 1) return;
   const int64_t tokens = cu.as<int32_t>()[documents];
   float* const delta = static_cast<float*>(c.workspace);

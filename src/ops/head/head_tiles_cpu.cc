@@ -18,9 +18,6 @@ constexpr float kLowest = -3.4028234664e38f;
 // How far a logit may exceed its row's reference: e^30 times any vocabulary and weight is well within f32.
 constexpr float kHeadroom = 30;
 
-inline int64_t smaller(int64_t x, int64_t y) {
-  return x < y ? x : y;
-}
 inline int64_t larger(int64_t x, int64_t y) {
   return x > y ? x : y;
 }
@@ -90,9 +87,7 @@ class TileExponentials {
     const __m512 e0 = exponential_of(_mm512_sub_ps(x0, base_[tile]));
     const __m512 e1 = exponential_of(_mm512_sub_ps(x1, base_[tile]));
     sum_[tile] = _mm512_add_ps(sum_[tile], _mm512_add_ps(e0, e1));
-    const __m512i mixed = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    words_[pair % 16] = _mm512_permutexvar_epi16(mixed, (__m512i)_mm512_cvtne2ps_pbh(e1, e0));
+    words_[pair % 16] = to_bf16_words(e0, e1);
     ++pair_;
   }
   SERVAL_INLINE void write(int64_t tile) {
